@@ -13,7 +13,11 @@ create function webhook.watch_statement(watch webhook.watch) returns text
         || case when (watch).on_columns is null then '' else format(', on_columns => %L', (watch).on_columns) end
         || case when (watch).condition is null then '' else format(', condition => %L', (watch).condition) end
         || case when (watch).payload is null then '' else format(', payload => %L', (watch).payload) end
-        || format(', key_columns => %L)', (watch).key_columns);
+        || format(', key_columns => %L', (watch).key_columns)
+        || case when (watch).owner_column is null then '' else format(', owner_column => %L', (watch).owner_column) end
+        || case when (watch).owner_function is null then '' else format(', owner_function => %L', (watch).owner_function) end
+        || case when (watch).owner_setting is null then '' else format(', owner_setting => %L', (watch).owner_setting) end
+        || ')';
 comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that creates the triggers as this row describes them';
 
 create function webhook.is_numbered_for(relation oid) returns boolean
@@ -65,6 +69,21 @@ end;
 comment on function webhook.lost_columns(oid, jsonb) is
     'Excluded columns that may have been renamed; while there are any, events contain only the key';
 
+-- The rule of capture (extension/src/capture/owner.rs): if more than one column may be
+-- meant, events have no owner.
+create function webhook.owner_column_now(relation oid, definition jsonb) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    select case when count(*) = 1 and coalesce(h.hold, false) or count(*) filter (where a.attname = c.name) = count(*) then min(a.attname)::text end
+    from (select definition #>> '{owner_column,0,name}', (definition #>> '{owner_column,0,number}')::smallint) as c (name, number)
+    cross join (select webhook.numbers_hold(owner_column_now.relation, definition)) as h (hold)
+    join pg_attribute a on a.attrelid = owner_column_now.relation and a.attnum > 0 and not a.attisdropped
+        and (a.attname = c.name or h.hold is not null and a.attnum = c.number)
+    group by h.hold;
+end;
+comment on function webhook.owner_column_now(oid, jsonb) is
+    'Current name of the owner column of a definition; null: there is none, or it cannot be identified';
+
 create function webhook.present_columns(watch webhook.watch, definition jsonb) returns webhook.watch
     language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -86,6 +105,8 @@ begin
     watch.exclude := case when watch.exclude is not null then array(select jsonb_array_elements_text(present -> 'exclude')) end;
     watch.on_columns := case when watch.on_columns is not null then array(select jsonb_array_elements_text(present -> 'on_columns')) end;
     watch.key_columns := array(select jsonb_array_elements_text(coalesce(present -> 'key', '[]')));
+    -- One that cannot be found stays. webhook_watch() rejects it until the user enters another.
+    watch.owner_column := coalesce(webhook.owner_column_now(watch.relation, definition), watch.owner_column);
     return watch;
 end
 $$;
@@ -103,7 +124,7 @@ begin
     if jsonb_typeof(definition -> 'noun') is distinct from 'string' or jsonb_typeof(definition -> 'verbs') is distinct from 'object'
        or exists (select from jsonb_each(definition) l
                   cross join jsonb_array_elements(
-                      case when jsonb_typeof(l.value) = 'array' or l.key in ('columns', 'exclude', 'on_columns', 'key') then l.value else '[]' end) col
+                      case when jsonb_typeof(l.value) = 'array' or l.key in ('columns', 'exclude', 'on_columns', 'key', 'owner_column') then l.value else '[]' end) col
                   where col ->> 'name' is null or (col ->> 'number')::smallint is null) then
         return null;
     end if;
@@ -171,7 +192,8 @@ begin atomic
         (watch_of_triggers.relation::regclass, definition ->> 'noun', definition -> 'verbs',
          case when definition ? 'columns' then '{}'::text[] end, case when definition ? 'exclude' then '{}'::text[] end,
          case when definition ? 'on_columns' then '{}'::text[] end, webhook.trigger_condition(watch_of_triggers.relation),
-         definition ->> 'payload', '{}', now(), '{}')::webhook.watch, definition);
+         definition ->> 'payload', '{}', now(), '{}', definition #>> '{owner_column,0,name}', definition ->> 'owner_function',
+         definition ->> 'owner_setting')::webhook.watch, definition);
 end;
 comment on function webhook.watch_of_triggers(oid, jsonb) is 'The row of webhook.watch that the triggers of a table were created for';
 
@@ -201,15 +223,13 @@ create function webhook.advice(watch webhook.watch) returns table (problem text,
     language sql stable set search_path = pg_catalog, pg_temp set jit = off
 begin atomic
     select 'key came later', format('events of %s have no key, but the table now has a primary key', (watch).relation),
-           webhook.watch_statement(((watch).relation, (watch).noun, (watch).verbs, (watch).columns, (watch).exclude, (watch).on_columns,
-                                    (watch).condition, (watch).payload, k.columns, (watch).created_at, (watch).numbered_for)::webhook.watch)
+           webhook.watch_statement(jsonb_populate_record(watch, jsonb_build_object('key_columns', k.columns)))
     from webhook.key_of((watch).relation, true) as k (columns)
     where (watch).key_columns = '{}' and k.columns is not null
     union all
     select 'events have no key', format('a subscription orders by key, but events of %s have no key, so all of them wait for one another', (watch).relation),
            case when k.columns is not null
-                then webhook.watch_statement(((watch).relation, (watch).noun, (watch).verbs, (watch).columns, (watch).exclude, (watch).on_columns,
-                                              (watch).condition, (watch).payload, k.columns, (watch).created_at, (watch).numbered_for)::webhook.watch)
+                then webhook.watch_statement(jsonb_populate_record(watch, jsonb_build_object('key_columns', k.columns)))
                 else format('select @extschema@.webhook_alter(s.id, ordering => ''none'') from webhook.subscription s where s.ordering = ''key'''
                             ' and exists (select from unnest(%L::text[]) t where webhook.pattern_matches(s.events, t))', t.types) end
     from webhook.key_of((watch).relation, false) as k (columns)
@@ -218,15 +238,16 @@ begin atomic
       and exists (select from webhook.subscription s cross join unnest(t.types) as u (type)
                   where s.ordering = 'key' and webhook.pattern_matches(s.events, u.type))
     union all
-    select 'payload function follows search_path',
-           format('%s finds tables and functions through the search_path of each session that writes to %s', (watch).payload, (watch).relation),
+    select u.kind || ' function follows search_path',
+           format('%s finds tables and functions through the search_path of each session that writes to %s', u.function, (watch).relation),
            format('alter function %s set search_path = %s, pg_temp', p.oid::regprocedure,
                   (select string_agg(format('%I', x.nspname), ', ' order by x.nspname) from pg_namespace x
                    where x.oid in (p.pronamespace, c.relnamespace)))
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    join pg_proc p on p.oid = to_regprocedure(format('%s(%I.%I)', (watch).payload, n.nspname, c.relname))
+    cross join lateral (values ('payload', (watch).payload), ('owner', (watch).owner_function)) as u (kind, function)
+    join pg_proc p on p.oid = to_regprocedure(u.function || format('(%I.%I)', n.nspname, c.relname))
     join pg_language l on l.oid = p.prolang
-    where c.oid = (watch).relation and (watch).payload is not null and p.prosqlbody is null and l.lanname not in ('c', 'internal')
+    where c.oid = (watch).relation and p.prosqlbody is null and l.lanname not in ('c', 'internal')
       and not exists (select from unnest(p.proconfig) o where o like 'search_path=%');
 end;
 comment on function webhook.advice(webhook.watch) is
@@ -271,7 +292,8 @@ begin atomic
         order by w.relation, t.enabled = 'D', t.name
     ), stale as (
         select w.relation, w.watch, w.definition, c.changes, webhook.lost_columns(w.relation, w.definition) as lost,
-               w.definition ->> 'noun' <> (w.watch).noun or w.definition -> 'verbs' <> jsonb_strip_nulls((w.watch).verbs) as is_other
+               w.definition ->> 'noun' <> (w.watch).noun or w.definition -> 'verbs' <> jsonb_strip_nulls((w.watch).verbs) as is_other,
+               w.definition ? 'owner_column' and webhook.owner_column_now(w.relation, w.definition) is null as is_ownerless
         from representative w
         cross join lateral (
             select string_agg(distinct case when n.name is null then format('column %s does not exist', col ->> 'name')
@@ -299,8 +321,7 @@ begin atomic
           and t.relation in (select p.relation from present p except select f.relation from family f)
     ), replaced as (
         select w.relation, format('%I.%I', n.nspname, c.relname) as former,
-               (c.oid::regclass, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, w.payload, w.key_columns,
-                w.created_at, w.numbered_for)::webhook.watch as watch
+               jsonb_populate_record(w, jsonb_build_object('relation', c.oid::text)) as watch
         from webhook.watch w
         join (select distinct t.relation, t.definition #>> '{table,name,0}' as schema, t.definition #>> '{table,name,1}' as name
               from present t) d on d.relation = w.relation
@@ -341,8 +362,8 @@ begin atomic
     from replaced r join named n on n.relation = r.relation
     union all
     select d.relation, 'partition was detached', format('%s is no longer captured: it was detached from %s', n.qualified, r.qualified),
-           webhook.watch_statement((d.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition,
-                                    null, w.key_columns, w.created_at, '{}')::webhook.watch)
+           -- Its rows have another type than the functions take.
+           webhook.watch_statement(jsonb_populate_record(w, jsonb_build_object('relation', d.relation::oid::text, 'payload', null, 'owner_function', null)))
     from webhook.detached_partition d
     join webhook.watch w on w.relation = d.root
     join named r on r.relation = d.root
@@ -358,23 +379,27 @@ begin atomic
     where c.relkind = 'p' and exists (select from present t where t.relation = c.oid)
       and not has_function_privilege(c.relowner, 'webhook.capture()'::regprocedure, 'execute')
     union all
-    select s.relation, case when s.lost is null then 'trigger is stale' else 'excluded column is not found' end,
-           case when s.lost is null then concat_ws('; ', s.changes, case when s.is_other then 'it was created for another noun or other verbs' end)
+    select s.relation, case when s.lost is not null then 'excluded column is not found'
+                            when s.is_ownerless then 'owner column is not found' else 'trigger is stale' end,
+           case when s.lost is null and s.is_ownerless
+                then format('%s; events have no owner until this is repaired. Put the current name of the column into the statement, or omit owner_column',
+                            s.definition #>> '{owner_column,0,name}')
+                when s.lost is null then concat_ws('; ', s.changes, case when s.is_other then 'it was created for another noun or other verbs' end)
                 else format('%s; events contain only the key until this is repaired. Put the current name of the column into the statement, or omit the column if it was dropped',
                             array_to_string(s.lost, ', ')) end,
            webhook.watch_statement(case when s.changes is null then s.watch else webhook.present_columns(s.watch, s.definition) end)
-    from stale s where s.changes is not null or s.is_other
+    from stale s where s.changes is not null or s.is_other or s.is_ownerless
     union all
     select t.relation::regclass, 'trigger is stale', format('%s has an argument that webhook_watch() did not write', t.name),
            webhook.watch_statement(w.w)
     from present t join wanted w on w.relation = t.relation and w.name = t.name
     where t.definition is null
     union all
-    select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
-        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at,
-         w.numbered_for)::webhook.watch)
+    select w.relation, u.kind || ' function is gone', u.function,
+           webhook.watch_statement(jsonb_populate_record(w, jsonb_build_object(u.argument, null)))
     from webhook.watch w join named n on n.relation = w.relation
-    where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
+    cross join lateral (values ('payload', 'payload', w.payload), ('owner', 'owner_function', w.owner_function)) as u (kind, argument, function)
+    where u.function is not null and to_regprocedure(u.function || format('(%s)', n.qualified)) is null
     union all
     select null, p.problem, p.detail, p.repair from webhook.own_problem() p
     union all

@@ -15,8 +15,8 @@ begin
     if not found then
         return false;
     end if;
-    insert into webhook.event (type, table_name, key, payload)
-    values ('webhook.subscription.disabled', 'webhook.subscription', id::text,
+    insert into webhook.event (type, table_name, key, owner, payload)
+    values ('webhook.subscription.disabled', 'webhook.subscription', id::text, disabled.owner,
             json_build_object('id', id, 'name', disabled.name, 'reason', reason));
     perform webhook.gate_ring();
     return true;
@@ -131,8 +131,9 @@ begin
             message = format('event_type: "%s" is not an event type of the daemon', event_type),
             hint = 'Use webhook.subscription.failing, webhook.subscription.recovered or webhook.delivery.exhausted.';
     end if;
-    insert into webhook.event (type, table_name, key, payload)
-    values (event_type, 'webhook.subscription', subscription_id::text, payload);
+    insert into webhook.event (type, table_name, key, owner, payload)
+    values (event_type, 'webhook.subscription', subscription_id::text,
+            (select s.owner from webhook.subscription s where s.id = subscription_id), payload);
     perform webhook.gate_ring();
 end
 $$;

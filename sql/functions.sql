@@ -7,11 +7,11 @@
 
 -- Runs no SQL, so it needs neither SECURITY DEFINER nor a search path, which would cost more than
 -- the call itself.
-create function @extschema@.webhook_emit(event_type text, payload json, key text default null) returns text
+create function @extschema@.webhook_emit(event_type text, payload json, key text default null, owner text default null) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
-comment on function @extschema@.webhook_emit(text, json, text) is
-    'Puts an application event into the outbox, in this transaction. Returns its id (evt_...)';
+comment on function @extschema@.webhook_emit(text, json, text, text) is
+    'Puts an application event into the outbox, in this transaction. owner: whose event it is; *: an announcement to every owner. Returns its id (evt_...)';
 
 -- If a call has untyped literals or parameters and several functions match, Postgres prefers those
 -- with the preferred type of a category. For strings, this is text and never a domain. So such
@@ -21,22 +21,32 @@ create domain webhook.event_type_name as text;
 comment on domain webhook.event_type_name is
     'Type of the event type argument where text would make calls of webhook_emit() with untyped arguments ambiguous';
 
-create function @extschema@.webhook_emit(event_type text, payload json, key anynonarray) returns text
+create function @extschema@.webhook_emit(event_type text, payload json, key anynonarray, owner text default null) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
-comment on function @extschema@.webhook_emit(text, json, anynonarray) is
+comment on function @extschema@.webhook_emit(text, json, anynonarray, text) is
     'webhook_emit() with a key of any type, written like the key of a watched table';
 
-create function @extschema@.webhook_emit(event_type webhook.event_type_name, payload jsonb, key text default null) returns text
+create function @extschema@.webhook_emit(
+    event_type webhook.event_type_name,
+    payload jsonb,
+    key text default null,
+    owner text default null
+) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
-comment on function @extschema@.webhook_emit(webhook.event_type_name, jsonb, text) is
+comment on function @extschema@.webhook_emit(webhook.event_type_name, jsonb, text, text) is
     'webhook_emit() with a jsonb payload';
 
-create function @extschema@.webhook_emit(event_type webhook.event_type_name, payload jsonb, key anynonarray) returns text
+create function @extschema@.webhook_emit(
+    event_type webhook.event_type_name,
+    payload jsonb,
+    key anynonarray,
+    owner text default null
+) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
-comment on function @extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray) is
+comment on function @extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray, text) is
     'webhook_emit() with a jsonb payload and a key of any type';
 
 create function @extschema@.webhook_ping(id bigint) returns text
@@ -108,10 +118,11 @@ begin
     if not found then
         return false;
     end if;
-    insert into webhook.event (type, key, payload)
+    insert into webhook.event (type, key, payload, owner)
     values ('webhook.backfill.' || state, id::text,
             json_build_object('id', id, 'subscription_id', ended.subscription_id, 'table', ended.relation::text,
-                              'rows', ended.rows_done, 'error', error));
+                              'rows', ended.rows_done, 'error', error),
+            (select s.owner from webhook.subscription s where s.id = ended.subscription_id));
     perform webhook.gate_ring();
     return true;
 end

@@ -35,10 +35,11 @@ begin
             -- The triggers of webhook_watch() are made with the rights of its caller, who therefore
             -- needs their function.
             ('publisher', 'grant usage on schema @extschema@, webhook to %s'),
-            ('publisher', 'grant execute on function webhook.capture(), @extschema@.webhook_emit(text, json, text),
-                 @extschema@.webhook_emit(text, json, anynonarray), @extschema@.webhook_emit(webhook.event_type_name, jsonb, text),
-                 @extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray),
-                 @extschema@.webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[]),
+            ('publisher', 'grant execute on function webhook.capture(), @extschema@.webhook_emit(text, json, text, text),
+                 @extschema@.webhook_emit(text, json, anynonarray, text),
+                 @extschema@.webhook_emit(webhook.event_type_name, jsonb, text, text),
+                 @extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray, text),
+                 @extschema@.webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[], text, regproc, text),
                  @extschema@.webhook_unwatch(regclass), @extschema@.webhook_migrate(regclass, text) to %s'),
 
             ('subscriber', 'grant usage on schema @extschema@, webhook to %s'),

@@ -13,7 +13,10 @@ create function @extschema@.webhook_watch(
     on_columns text[] default null,
     condition text default null,
     payload regproc default null,
-    key_columns text[] default null
+    key_columns text[] default null,
+    owner_column text default null,
+    owner_function regproc default null,
+    owner_setting text default null
 ) returns webhook.watch
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_watch_wrapper';
@@ -100,7 +103,7 @@ begin
         if source is null then
             update webhook.event_type t set relation = null
             where t.type = listed and t.relation is not null
-              and (t.description is distinct from t.derived or t.data_schema is not null or t.example is not null);
+              and (t.description is distinct from t.derived or t.data_schema is not null or t.example is not null or t.internal);
             delete from webhook.event_type t where t.type = listed and t.relation is not null;
         else
             description := webhook.derived_description(listed);

@@ -48,6 +48,36 @@ pub struct Verbs {
     pub truncate: Option<String>,
 }
 
+/// A function that a watch names. It takes the table's row type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowFunctionKind {
+    /// Returns json or jsonb: the data of the event.
+    Payload = 0,
+    /// Returns text: the owner of the event.
+    Owner = 1,
+}
+
+impl RowFunctionKind {
+    pub const COUNT: usize = 2;
+
+    /// Returns the types of which the function must return one.
+    pub fn returns(self) -> &'static str {
+        match self {
+            Self::Payload => "json or jsonb",
+            Self::Owner => "text",
+        }
+    }
+}
+
+impl core::fmt::Display for RowFunctionKind {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.write_str(match self {
+            Self::Payload => "payload",
+            Self::Owner => "owner",
+        })
+    }
+}
+
 /// The options of a watch, as each of its triggers carries them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
@@ -69,6 +99,17 @@ pub struct Definition {
     /// Quoted, qualified name of the function from the (root) table's row type to json or jsonb.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
+    /// The column that holds the owner of each event. A list like the others, so that functions in
+    /// SQL that follow columns find it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_column: Option<[Column; 1]>,
+    /// Quoted, qualified name of the function from the (root) table's row type to text that returns
+    /// the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_function: Option<String>,
+    /// Name of the setting that holds the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_setting: Option<String>,
     /// `None` if the version that wrote the definition did not record it. The numbers then cannot
     /// be trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,9 +10,11 @@ use crate::error::{Error, answer, given, not_null};
 use crate::guc::{self, OverCap};
 use crate::json::{self, Form, Printer};
 use crate::memory::{self, Bytes};
-use crate::outbox::{self, Emitted, NewEvent};
+use crate::outbox::{self, NewEvent};
 use crate::owner;
+use crate::owner_name::{self, EVERY};
 use crate::rights::{self, Caller};
+use pgrx::fcinfo::pg_getarg;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -20,10 +22,17 @@ use pgrx::prelude::*;
 const KEY_BYTES_MAX: usize = 1024;
 
 /// json is stored as text, and that text is sent. `payload` is therefore taken as bytes, like the
-/// others.
+/// others. The previous schema declares the function without the owner.
 #[pg_extern(sql = false)]
-fn webhook_emit(event_type: Option<&[u8]>, payload: Option<&[u8]>, key: Option<&[u8]>) -> String {
-    answer(|| emit(given(event_type, "event_type")?, given(payload, "payload")?, key))
+fn webhook_emit(call: pg_sys::FunctionCallInfo) -> String {
+    answer(|| {
+        // SAFETY: sql/functions.sql declares the arguments in this order: a text, json, two texts.
+        unsafe {
+            let event_type = given(pg_getarg::<&[u8]>(call, 0), "event_type")?;
+            let payload = given(pg_getarg::<&[u8]>(call, 1), "payload")?;
+            emit(event_type, payload, pg_getarg(call, 2), owner_argument(call))
+        }
+    })
 }
 
 /// Emits an event whose payload is jsonb, or whose key is not text. Each becomes the text that
@@ -32,9 +41,9 @@ fn webhook_emit(event_type: Option<&[u8]>, payload: Option<&[u8]>, key: Option<&
 fn webhook_emit_typed(call: pg_sys::FunctionCallInfo) -> String {
     answer(|| {
         // SAFETY: sql/functions.sql declares the arguments in this order: a text, json or jsonb,
-        // any type except an array.
+        // any type except an array, and a text.
         unsafe {
-            let mut arguments = Arguments::of(call, 3)?;
+            let mut arguments = Arguments::of(call, (*call).nargs.clamp(3, 4))?;
             let event_type = given(arguments.take::<&[u8]>(), "event_type")?;
             let payload = given(arguments.take_datum(), "payload")?;
             let payload = match type_of(call, 1)? {
@@ -48,9 +57,18 @@ fn webhook_emit_typed(call: pg_sys::FunctionCallInfo) -> String {
                 Some(key) => Some(key_text(key, type_of(call, 2)?)?),
                 None => None,
             };
-            emit(event_type, payload, key.as_deref())
+            emit(event_type, payload, key.as_deref(), owner_argument(call))
         }
     })
+}
+
+/// Returns the fourth argument, if the function is declared with it.
+///
+/// # Safety
+/// A call of `webhook_emit()` in progress.
+unsafe fn owner_argument<'a>(call: pg_sys::FunctionCallInfo) -> Option<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    unsafe { if (*call).nargs > 3 { pg_getarg(call, 3) } else { None } }
 }
 
 /// Returns the type that an argument has in the call. Replaces a domain by its base type.
@@ -100,7 +118,12 @@ fn webhook_try_now(id: Option<i64>, ignore_retry_after: Option<bool>) {
     })
 }
 
-fn emit(event_type: &[u8], payload: &[u8], key: Option<&[u8]>) -> Result<String, Error> {
+fn emit(
+    event_type: &[u8],
+    payload: &[u8],
+    key: Option<&[u8]>,
+    owner: Option<&[u8]>,
+) -> Result<String, Error> {
     memory::room_for_input(event_type.len());
     let text = String::from_utf8_lossy(event_type);
     event_type::check_type(&text).map_err(|reason| Error::BadEventType { text: text.to_string(), reason })?;
@@ -110,16 +133,31 @@ fn emit(event_type: &[u8], payload: &[u8], key: Option<&[u8]>) -> Result<String,
     if key.is_some_and(|key| key.len() > KEY_BYTES_MAX) {
         return Err(key_too_long());
     }
+    if let Some(owner) = owner {
+        check_owner(owner)?;
+    }
+    let event = NewEvent { event_type, payload, key, owner, ..NewEvent::default() };
     let bytes_max = guc::payload_bytes_max();
     if payload.len() <= bytes_max {
-        return Ok(outbox::emit(&NewEvent { event_type, payload, key, ..NewEvent::default() }).public_id());
+        return Ok(outbox::emit(&event).public_id());
     }
     if guc::payload_over_cap() == OverCap::Strict {
         return Err(Error::EmittedTooLong { bytes: payload.len(), bytes_max });
     }
     let payload = &thin(key);
-    Ok(outbox::emit(&NewEvent { event_type, payload, key, truncated: true, ..NewEvent::default() })
-        .public_id())
+    Ok(outbox::emit(&NewEvent { payload, truncated: true, ..event }).public_id())
+}
+
+/// Checks that a text is the name of an owner, or stands for every owner.
+fn check_owner(owner: &[u8]) -> Result<(), Error> {
+    let flaw = if owner == EVERY.as_bytes() { None } else { owner_name::flaw_of_bytes(owner) };
+    flaw.map_or(Ok(()), |reason| {
+        Err(Error::BadOption {
+            option: "owner",
+            reason: reason.to_owned(),
+            hint: "Pass the owner of the event, '*' for every owner, or null for an event without an owner.",
+        })
+    })
 }
 
 fn key_too_long() -> Error {
@@ -144,7 +182,15 @@ fn thin(key: Option<&[u8]>) -> Bytes {
 
 fn ping(caller: Caller, id: i64) -> Result<String, Error> {
     owner::lock(caller, id)?;
-    Ok(about(b"webhook.ping", id, &format!("{{\"subscription_id\":{id}}}")).public_id())
+    let event = outbox::emit(&NewEvent {
+        event_type: b"webhook.ping",
+        payload: format!("{{\"subscription_id\":{id}}}").as_bytes(),
+        key: Some(id.to_string().as_bytes()),
+        subscription_id: Some(id),
+        owner: owner_of(id)?.as_deref(),
+        ..NewEvent::default()
+    });
+    Ok(event.public_id())
 }
 
 fn try_now(caller: Caller, id: i64, ignore_retry_after: bool) -> Result<(), Error> {
@@ -159,37 +205,48 @@ fn try_now(caller: Caller, id: i64, ignore_retry_after: bool) -> Result<(), Erro
 
 /// Asks the daemon to load a row of `webhook.queue` that is due now.
 pub fn delivery_requested(subscription_id: i64, sequence: i64) {
-    about(b"webhook.delivery.requested", subscription_id, &format!("{{\"sequence\":{sequence}}}"));
+    request(subscription_id, &format!("{{\"sequence\":{sequence}}}"));
 }
 
 /// Asks the daemon to take a subscription's backlog in `webhook.queue` from the start.
 pub fn backlog_requested(subscription_id: i64) {
-    about(b"webhook.delivery.requested", subscription_id, "{\"backlog\":true}");
+    request(subscription_id, "{\"backlog\":true}");
 }
 
 /// Asks the daemon to attempt a subscription's waiting deliveries now.
 fn attempt_requested(subscription_id: i64, ignore_retry_after: bool) {
     let payload = format!("{{\"try_now\":true,\"ignore_retry_after\":{ignore_retry_after}}}");
-    about(b"webhook.delivery.requested", subscription_id, &payload);
+    request(subscription_id, &payload);
 }
 
 /// Announces that a backfill has begun.
-pub fn backfill_requested(id: i64, payload: &str) {
+///
+/// # Errors
+/// The owner of the subscription cannot be read.
+pub fn backfill_requested(id: i64, subscription_id: i64, payload: &str) -> Result<(), Error> {
     outbox::emit(&NewEvent {
         event_type: b"webhook.backfill.requested",
         payload: payload.as_bytes(),
         key: Some(id.to_string().as_bytes()),
+        owner: owner_of(subscription_id)?.as_deref(),
         ..NewEvent::default()
     });
+    Ok(())
 }
 
-/// Emits one of our own events, for one subscription alone.
-fn about(event_type: &[u8], subscription_id: i64, payload: &str) -> Emitted {
+/// Returns the owner of a subscription, in the database's encoding.
+fn owner_of(subscription_id: i64) -> Result<Option<Vec<u8>>, Error> {
+    let query = "select (select convert_to(s.owner, getdatabaseencoding()) from webhook.subscription s where s.id = $1)";
+    Ok(Spi::get_one_with_args(query, &[subscription_id.into()])?)
+}
+
+/// Sends the daemon a request about one subscription. It is never delivered, so it has no owner.
+fn request(subscription_id: i64, payload: &str) {
     outbox::emit(&NewEvent {
-        event_type,
+        event_type: b"webhook.delivery.requested",
         payload: payload.as_bytes(),
         key: Some(subscription_id.to_string().as_bytes()),
         subscription_id: Some(subscription_id),
         ..NewEvent::default()
-    })
+    });
 }

@@ -9,6 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use thiserror::Error;
 
+use crate::definition::RowFunctionKind;
 use crate::memory;
 
 /// An error that is reported to the SQL caller.
@@ -57,10 +58,10 @@ pub enum Error {
     ConditionMeaning { sqlstate: PgSqlErrorCode, text: String, reason: String, hint: String },
     #[error("condition refers to {row}, which {event} does not have")]
     ConditionRow { row: &'static str, event: &'static str, hint: String },
-    #[error("payload function {function} {reason}")]
-    BadPayloadFunction { function: String, reason: &'static str, row_type: String },
-    #[error("permission denied for payload function {0}")]
-    PayloadFunctionDenied(String),
+    #[error("{kind} function {function} {reason}")]
+    BadRowFunction { kind: RowFunctionKind, function: String, reason: &'static str, row_type: String },
+    #[error("permission denied for {kind} function {function}")]
+    RowFunctionDenied { kind: RowFunctionKind, function: String },
 
     // ── capture ──
     #[error("webhook.capture() can only be called as an AFTER trigger, for each row or on TRUNCATE")]
@@ -69,10 +70,10 @@ pub enum Error {
     NotADefinition { trigger: String, cause: String },
     #[error("\"{name}\" is not a valid event type: {cause}")]
     NotAnEventType { name: String, cause: String },
-    #[error("payload function {function} does not exist for the row type of the watched table")]
-    NoPayloadFunction { function: String },
-    #[error("payload function {function} does not return a single json or jsonb value")]
-    NotAPayloadFunction { function: String },
+    #[error("{kind} function {function} does not exist for the row type of the watched table")]
+    NoRowFunction { kind: RowFunctionKind, function: String },
+    #[error("{kind} function {function} does not return a single {} value", .kind.returns())]
+    NotARowFunction { kind: RowFunctionKind, function: String },
     #[error("an event of table {table} has more than {bytes_max} bytes")]
     PayloadTooLong { table: String, bytes_max: usize },
 
@@ -170,7 +171,7 @@ impl Error {
             | Self::OutOfScope { .. }
             | Self::NeverMatched { .. }
             | Self::NotAPublisher
-            | Self::PayloadFunctionDenied(_)
+            | Self::RowFunctionDenied { .. }
             | Self::NoSelect(_) => S::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NotWatched(_)
             | Self::NoSuchEvent(_)
@@ -188,15 +189,15 @@ impl Error {
             Self::NotATrigger => S::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::NotADefinition { .. } => S::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotAnEventType { .. } => S::ERRCODE_INVALID_NAME,
-            Self::NoPayloadFunction { .. } => S::ERRCODE_UNDEFINED_FUNCTION,
-            Self::NotAPayloadFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            Self::NoRowFunction { .. } => S::ERRCODE_UNDEFINED_FUNCTION,
+            Self::NotARowFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
             Self::PayloadTooLong { .. } | Self::EmittedTooLong { .. } => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Reserved(_) => S::ERRCODE_RESERVED_NAME,
             Self::NoSuchColumn { .. } => S::ERRCODE_UNDEFINED_COLUMN,
             Self::ConditionSyntax { .. } => S::ERRCODE_SYNTAX_ERROR,
             Self::ConditionMeaning { sqlstate, .. } => *sqlstate,
             Self::ConditionRow { .. } => S::ERRCODE_INVALID_OBJECT_DEFINITION,
-            Self::BadPayloadFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            Self::BadRowFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
             Self::NameTaken(_) => S::ERRCODE_UNIQUE_VIOLATION,
             Self::TooManySecrets(_) | Self::LimitExceeded { .. } => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::NoRandomness | Self::Unsealed(_) | Self::Spi(_) | Self::Missing(_) => {
@@ -242,16 +243,19 @@ impl Error {
             Self::ConditionSyntax { .. } => {
                 "Pass an expression as in CREATE TRIGGER ... WHEN (...), such as 'new.total > 100'."
             }
-            Self::BadPayloadFunction { row_type, .. } => {
-                return Some(format!("Pass a function that takes one {row_type} and returns json or jsonb."));
+            Self::BadRowFunction { kind, row_type, .. } => {
+                return Some(format!(
+                    "Pass a function that takes one {row_type} and returns {}.",
+                    kind.returns()
+                ));
             }
-            Self::PayloadFunctionDenied(_) => {
+            Self::RowFunctionDenied { .. } => {
                 "The caller of webhook_watch() must have the privilege EXECUTE on it."
             }
             Self::NotATrigger | Self::NotADefinition { .. } | Self::NotAnEventType { .. } => {
                 "Use webhook_watch() to create the triggers of a table."
             }
-            Self::NoPayloadFunction { .. } | Self::NotAPayloadFunction { .. } => {
+            Self::NoRowFunction { .. } | Self::NotARowFunction { .. } => {
                 "Call webhook_watch() again with a function that takes the table's row type."
             }
             Self::PayloadTooLong { .. } => {

@@ -27,6 +27,7 @@ mod memory;
 mod order;
 mod outbox;
 mod owner;
+mod owner_name;
 mod priority;
 mod protect;
 mod rights;

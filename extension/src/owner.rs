@@ -8,11 +8,9 @@
 use crate::catalogue;
 use crate::error::Error;
 use crate::guc;
+use crate::owner_name::{self, EVERY};
 use crate::rights::Caller;
 use pgrx::prelude::*;
-
-/// Maximum length of an owner's name, in characters.
-const CHARS_MAX: usize = 200;
 
 /// Locks a subscription's row until the end of the transaction, if the caller may change it.
 ///
@@ -57,14 +55,11 @@ pub fn choose(caller: Caller, name: Option<String>) -> Result<String, Error> {
         let own = Spi::get_one_with_args("select pg_get_userbyid($1)::text", &[caller.id.into()])?;
         return own.ok_or(Error::Missing("role"));
     };
-    if name.trim().is_empty() {
-        return Err(bad("must not be blank"));
-    }
-    if name == "*" {
+    if name == EVERY {
         return Err(bad("must not be \"*\", which stands for all owners"));
     }
-    if name.chars().count() > CHARS_MAX || name.chars().any(char::is_control) {
-        return Err(bad("must have at most 200 characters and no control characters"));
+    if let Some(reason) = owner_name::flaw(&name) {
+        return Err(bad(reason));
     }
     let may = Spi::get_one_with_args::<bool>(
         "select webhook.may_manage($1, $2, webhook.role_named($2))",

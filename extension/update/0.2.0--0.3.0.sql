@@ -66,6 +66,29 @@ alter table webhook.event_type add column internal boolean;
 update webhook.event_type set internal = false;
 alter table webhook.event_type alter column internal set default false, alter column internal set not null;
 
+-- The rights on functions that get another argument. They are granted again below.
+do $$
+begin
+    perform set_config('pg_webhook.former_rights', coalesce(string_agg(distinct format('grant execute on function %s to %s%s',
+            case when p.proname = 'webhook_watch'
+                 then '@extschema@.webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[], text, regproc, text)'
+                 else format('%s, text)', rtrim(p.oid::regprocedure::text, ')')) end,
+            case a.grantee when 0 then 'public' else a.grantee::regrole::text end,
+            case when a.is_grantable then ' with grant option' else '' end), '; '), ''), true)
+    from pg_proc p cross join lateral aclexplode(p.proacl) a
+    where a.grantee <> p.proowner and p.oid in (
+        '@extschema@.webhook_emit(text, json, text)'::regprocedure,
+        '@extschema@.webhook_emit(text, json, anynonarray)'::regprocedure,
+        '@extschema@.webhook_emit(webhook.event_type_name, jsonb, text)'::regprocedure,
+        '@extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray)'::regprocedure,
+        '@extschema@.webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[])'::regprocedure);
+end
+$$;
+drop function @extschema@.webhook_emit(text, json, text), @extschema@.webhook_emit(text, json, anynonarray),
+    @extschema@.webhook_emit(webhook.event_type_name, jsonb, text),
+    @extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray),
+    @extschema@.webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[]);
+
 drop function @extschema@.webhook_subscribe(
     text, text[], text, text, interval, interval[], integer, boolean, jsonpath, text, text, jsonb, numeric, text, integer,
     interval, boolean, text[], text, text[], text, text);
@@ -129,6 +152,12 @@ insert into webhook.given_up (subscription_id, event_id, event_slot, given_up_at
 drop function webhook.may_see(text), webhook.may_manage(oid, text), webhook.exemplified_event_types(text[]), webhook.check_event_type(text);
 
 -- -- Rights that follow from it -------------------------------------------------------------------
+
+do $$
+begin
+    execute coalesce(nullif(current_setting('pg_webhook.former_rights'), ''), 'select');
+end
+$$;
 
 -- Roles with a part of the work (webhook_grant) get the rights that were added to this part. A
 -- right that only one part has identifies the part.

@@ -6,9 +6,11 @@
 //! and it parses the condition with the caller's rights.
 
 mod keys;
+mod scope;
 mod step;
 
 use crate::catalogue;
+use crate::definition::RowFunctionKind;
 use crate::emit;
 use crate::error::{Error, answer, given};
 use crate::memory;
@@ -19,6 +21,7 @@ use crate::watch::condition;
 use crate::watch::table::Table;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
+use scope::RowsOf;
 
 #[pg_extern(sql = false)]
 fn webhook_backfill(subscription_id: Option<i64>, rel: Option<Oid>, condition: Option<&str>) -> i64 {
@@ -68,15 +71,19 @@ fn backfill(subscription_id: i64, rel: Oid, condition: Option<&str>) -> Result<i
 
 /// Checks that a table can be backfilled, and that this caller may do it.
 fn check_source(table: &Table, caller: Caller) -> Result<(), Error> {
-    let (may_select, noun, payload, may_execute) = Spi::connect(|client| {
-        // Null if there is no such function.
+    let (may_select, noun, function, may_execute) = Spi::connect(|client| {
         let row = client.select(
             include_str!("sql/backfill_rights.sql"),
             Some(1),
             &[caller.id.into(), table.oid.into()],
         )?;
         let row = row.first();
-        Ok::<_, Error>((row.get(1)?, row.get::<String>(2)?, row.get::<String>(3)?, row.get(4)?))
+        let kind = match row.get(5)? {
+            Some(true) => RowFunctionKind::Owner,
+            _ => RowFunctionKind::Payload,
+        };
+        let function = row.get::<String>(3)?.map(|function| (kind, function));
+        Ok::<_, Error>((row.get(1)?, row.get::<String>(2)?, function, row.get(4)?))
     })?;
     if may_select != Some(true) && !caller.may_act_as(table.owner) {
         return Err(Error::NoSelect(table.qualified()));
@@ -87,10 +94,10 @@ fn check_source(table: &Table, caller: Caller) -> Result<(), Error> {
         }
         return Err(Error::NotWatched(table.qualified()));
     };
-    match (payload, may_execute) {
+    match (function, may_execute) {
         (None, _) | (_, Some(true)) => {}
-        (Some(function), Some(false)) => return Err(Error::PayloadFunctionDenied(function)),
-        (Some(function), None) => return Err(Error::NoPayloadFunction { function }),
+        (Some((kind, function)), Some(false)) => return Err(Error::RowFunctionDenied { kind, function }),
+        (Some((kind, function)), None) => return Err(Error::NoRowFunction { kind, function }),
     }
     if table.primary_key.is_empty() {
         return Err(Error::NoPrimaryKey(table.qualified()));
@@ -108,6 +115,7 @@ fn record(
     search_path: String,
 ) -> Result<i64, Error> {
     owner::lock(caller, subscription_id)?;
+    RowsOf::find(subscription_id, table)?;
     let statement = match catalogue::is_present()? {
         true => include_str!("sql/backfill_insert.sql"),
         false => include_str!("sql/backfill_insert_0_2.sql"),
@@ -138,7 +146,7 @@ fn record(
     // A full queue would fail the commit. In that case the daemon finds the backfill by its own
     // clock.
     Spi::run("select pg_notify('webhook_backfill', '') where pg_notification_queue_usage() < 0.5")?;
-    emit::backfill_requested(id, &payload.unwrap_or_default());
+    emit::backfill_requested(id, subscription_id, &payload.unwrap_or_default())?;
     Ok(id)
 }
 

@@ -14,6 +14,7 @@
 
 use super::from_item;
 use super::keys::{self, Key, Keys};
+use super::scope::RowsOf;
 use crate::error::Error;
 use crate::filter::{Filter, Subject};
 use crate::outbox::{self, NewEvent};
@@ -231,6 +232,7 @@ struct Source {
     trigger: Oid,
     event_type: String,
     filter: Option<Filter>,
+    rows: RowsOf,
 }
 
 impl Source {
@@ -238,6 +240,7 @@ impl Source {
     /// [`Error::NotWatched`] if the table is no longer watched.
     fn find(table: &Table, subscription_id: i64) -> Result<Self, Error> {
         let filter = filter(subscription_id)?;
+        let rows = RowsOf::find(subscription_id, table)?;
         Spi::connect(|client| {
             let found =
                 client.select(include_str!("sql/backfill_capture.sql"), Some(1), &[table.oid.into()])?;
@@ -247,7 +250,7 @@ impl Source {
             let row = found.first();
             let trigger = row.get(1)?.ok_or_else(|| Error::NotWatched(table.qualified()))?;
             let event_type = event_type(&row.get::<String>(2)?.unwrap_or_default());
-            Ok(Self { relation: table.oid, trigger, event_type, filter })
+            Ok(Self { relation: table.oid, trigger, event_type, filter, rows })
         })
     }
 
@@ -270,7 +273,8 @@ impl Source {
                 };
                 let trigger = self.trigger_of(relation)?;
                 capture::represent(trigger, relation, &raw mut tuple, self.event_type.as_bytes(), |event| {
-                    if self.filter.is_none_or(|filter| filter.matches(&subject(event))) {
+                    let matches = |filter: Filter| filter.matches(&subject(event));
+                    if self.rows.include(event.owner) && self.filter.is_none_or(matches) {
                         let event = NewEvent { subscription_id: Some(subscription_id), ..*event };
                         last = Some(outbox::emit(&event).id);
                         count += 1;

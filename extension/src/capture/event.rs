@@ -8,11 +8,12 @@ use std::mem::ManuallyDrop;
 use pgrx::pg_sys;
 
 use super::change;
+use super::compare::{compare, differ};
+use super::owner::{self, OwnerSource};
 use super::plan::Plan;
-use super::planned::{Compared, Operation, PlannedColumn};
+use super::planned::{Operation, PlannedColumn};
 use super::row::CapturedRow;
 use super::values::Values;
-use crate::compat;
 use crate::error::Error;
 use crate::guc::{self, OverCap};
 use crate::json::{self, Form, TooLong};
@@ -30,6 +31,10 @@ struct Scratch {
     previous: Bytes,
     key: Bytes,
     changed: Vec<bool>,
+    /// The owner of the event; empty for none.
+    owner: Bytes,
+    /// The owner of the row before an update.
+    former_owner: Bytes,
 }
 
 thread_local! {
@@ -38,12 +43,13 @@ thread_local! {
 
 /// Emits the event of a row if the watch has a verb for the operation. `former` is the row before
 /// an update. An update that changes the row's identity becomes two events, because receivers know
-/// a row by its key: one row was deleted, and another was created.
+/// a row by its key: one row was deleted, and another was created. So does an update that changes
+/// the owner: the former owner must not see the new values, and the new owner not the former ones.
 ///
 /// `site` is the FmgrInfo of the trigger in progress, or null.
 ///
 /// # Errors
-/// Raises the errors of output functions, the payload function, and the outbox. Raises
+/// Raises the errors of output functions, the functions of the watch, and the outbox. Raises
 /// `program_limit_exceeded` for an event over the cap if the setting is `strict`.
 ///
 /// # Safety
@@ -54,39 +60,96 @@ pub unsafe fn emit(
     former: Option<CapturedRow<'_>>,
     site: *mut pg_sys::FmgrInfo,
 ) {
-    let Some(event_type) = row.plan.event_type(operation) else { return };
-    if let Some(former) = former {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if is_another_thing(row, former) {
-                emit(Operation::Delete, former, None, site);
-                return emit(Operation::Insert, row, None, site);
-            }
-        }
+    if row.plan.event_type(operation).is_none() {
+        return;
     }
-    let change = Changed { operation, row, former };
-    // A payload function may write a watched table. The cell is empty while its buffers are in use,
-    // and the inner call makes its own.
+    // A function of the watch may write a watched table. The cell is empty while its buffers are in
+    // use, and the inner call makes its own.
     let mut scratch = ManuallyDrop::into_inner(SCRATCH.take()).unwrap_or_default();
     // SAFETY: the caller's promise.
     unsafe {
-        match build(&mut scratch, row, former, site) {
-            Built::Nothing => {}
-            Built::Event { previous } => send(event_type, change, &mut scratch, previous, false),
-            Built::TooLong => {
-                check_over_cap(row);
-                write_key_only(&mut scratch, row);
-                send(event_type, change, &mut scratch, false, true);
+        row.plan.owner.write(&mut scratch.owner, row, site);
+        match former {
+            Some(former) if has_other_owner(&mut scratch, row, former, site) => {
+                emit_change_of_owner(&mut scratch, row, former, site);
             }
-            Built::KeyOnly => {
-                write_key_only(&mut scratch, row);
-                send(event_type, change, &mut scratch, false, true);
+            Some(former) if is_another_thing(row, former) => {
+                emit_as(&mut scratch, Operation::Delete, former, None, site);
+                emit_as(&mut scratch, Operation::Insert, row, None, site);
             }
+            former => emit_as(&mut scratch, operation, row, former, site),
         }
     }
     if scratch.data.capacity() + scratch.previous.capacity() <= KEPT_BYTES_MAX {
         SCRATCH.set(ManuallyDrop::new(Some(scratch)));
     }
+}
+
+/// Emits the event of a row, whose owner is in the buffer, if the watch has a verb for the
+/// operation.
+unsafe fn emit_as(
+    scratch: &mut Scratch,
+    operation: Operation,
+    row: CapturedRow<'_>,
+    former: Option<CapturedRow<'_>>,
+    site: *mut pg_sys::FmgrInfo,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if row.plan.event_type(operation).is_some() {
+            let built = build(scratch, row, former, site);
+            send(Changed { operation, row, former }, scratch, built);
+        }
+    }
+}
+
+/// Emits a deletion for the former owner and an insert for the new one. If the watch has no verb
+/// for the deletion, the former owner gets nothing. If it has none for the insert, the new owner
+/// gets the update without former values.
+unsafe fn emit_change_of_owner(
+    scratch: &mut Scratch,
+    row: CapturedRow<'_>,
+    former: CapturedRow<'_>,
+    site: *mut pg_sys::FmgrInfo,
+) {
+    let is_insert = row.plan.event_type(Operation::Insert).is_some();
+    // SAFETY: the caller's promise.
+    unsafe {
+        core::mem::swap(&mut scratch.owner, &mut scratch.former_owner);
+        emit_as(scratch, Operation::Delete, former, None, site);
+        core::mem::swap(&mut scratch.owner, &mut scratch.former_owner);
+        if is_insert {
+            emit_as(scratch, Operation::Insert, row, None, site);
+        } else {
+            let built = build(scratch, row, None, site);
+            send(Changed { operation: Operation::Update, row, former: Some(former) }, scratch, built);
+        }
+    }
+}
+
+/// Reports whether an update has given the row another owner. The new one is in the buffer; writes
+/// the former one if it may differ.
+unsafe fn has_other_owner(
+    scratch: &mut Scratch,
+    row: CapturedRow<'_>,
+    former: CapturedRow<'_>,
+    site: *mut pg_sys::FmgrInfo,
+) -> bool {
+    let (now, then) = (&row.plan.owner, &former.plan.owner);
+    // SAFETY: the caller's promise.
+    unsafe {
+        if let (OwnerSource::Column(now), OwnerSource::Column(then)) = (now, then) {
+            let (value, former_value) =
+                (row.values.get(now.compared.at), former.values.get(then.compared.at));
+            if !differ(now.compared, value, former_value) {
+                return false;
+            }
+        } else if !now.is_of_row() && !then.is_of_row() {
+            return false;
+        }
+        then.write(&mut scratch.former_owner, former, site);
+    }
+    scratch.owner != scratch.former_owner
 }
 
 /// Reports whether an update has changed the row's identity and the watch has verbs for both
@@ -126,10 +189,13 @@ pub fn free_caches() {
 /// Emits the event of a TRUNCATE.
 pub fn emit_truncate(plan: &Plan) {
     if let Some(event_type) = plan.event_type(Operation::Truncate) {
+        let mut owner = Bytes::new();
+        plan.owner.write_without_row(&mut owner);
         let event = NewEvent {
             event_type,
             table_name: Some(&plan.table_name),
             payload: b"{}",
+            owner: owner::text(&owner),
             ..NewEvent::default()
         };
         if order::is_nested() {
@@ -259,17 +325,13 @@ struct Changed<'a> {
     former: Option<CapturedRow<'a>>,
 }
 
-unsafe fn send(
-    event_type: &[u8],
-    changed: Changed<'_>,
-    scratch: &mut Scratch,
-    previous: bool,
-    truncated: bool,
-) {
+/// Emits what was built.
+unsafe fn send(changed: Changed<'_>, scratch: &mut Scratch, built: Built) {
     let Changed { operation, row, former } = changed;
+    let Some(event_type) = row.plan.event_type(operation) else { return };
     // SAFETY: the caller's promise.
     unsafe {
-        complete(event_type, row, scratch, previous, truncated, |event| {
+        complete(event_type, row, scratch, built, |event| {
             if order::is_nested() {
                 let mut former_key = Bytes::new();
                 let has_other_key = former.is_some_and(|former| {
@@ -286,17 +348,32 @@ unsafe fn send(
     }
 }
 
-/// Calls `take` with the event that was built.
+/// Calls `take` with the event that was built, unless it is nothing.
+///
+/// # Errors
+/// Raises `program_limit_exceeded` for an event over the cap if the setting is `strict`.
 unsafe fn complete(
     event_type: &[u8],
     row: CapturedRow<'_>,
     scratch: &mut Scratch,
-    previous: bool,
-    truncated: bool,
+    built: Built,
     take: impl FnOnce(&NewEvent<'_>),
 ) {
+    let (previous, truncated) = match built {
+        Built::Nothing => return,
+        Built::Event { previous } => (previous, false),
+        Built::TooLong | Built::KeyOnly => (false, true),
+    };
+    if matches!(built, Built::TooLong) {
+        check_over_cap(row);
+    }
     // SAFETY: the caller's promise.
-    let has_key = unsafe { write_key(&mut scratch.key, row) };
+    let has_key = unsafe {
+        if truncated {
+            write_key_only(scratch, row);
+        }
+        write_key(&mut scratch.key, row)
+    };
     take(&NewEvent {
         event_type,
         table_name: Some(&row.plan.table_name),
@@ -305,11 +382,13 @@ unsafe fn complete(
         previous: previous.then_some(scratch.previous.as_slice()),
         subscription_id: None,
         truncated,
+        owner: owner::text(&scratch.owner),
     });
 }
 
 /// Calls `take` with the event that an insert of the row would emit, but of another type. Does not
-/// call it if the row has no representation.
+/// call it if the row has no representation. An owner that a setting of the session holds is not
+/// the row's, so the event has none.
 ///
 /// # Errors
 /// As for [`emit`].
@@ -320,20 +399,11 @@ pub unsafe fn represent_row(event_type: &[u8], row: CapturedRow<'_>, take: impl 
     let mut scratch = Scratch::default();
     // SAFETY: the caller's promise.
     unsafe {
-        let truncated = match build(&mut scratch, row, None, core::ptr::null_mut()) {
-            Built::Nothing => return,
-            Built::Event { .. } => false,
-            Built::TooLong => {
-                check_over_cap(row);
-                write_key_only(&mut scratch, row);
-                true
-            }
-            Built::KeyOnly => {
-                write_key_only(&mut scratch, row);
-                true
-            }
-        };
-        complete(event_type, row, &mut scratch, false, truncated, take);
+        if row.plan.owner.is_of_row() {
+            row.plan.owner.write(&mut scratch.owner, row, core::ptr::null_mut());
+        }
+        let built = build(&mut scratch, row, None, core::ptr::null_mut());
+        complete(event_type, row, &mut scratch, built, take);
     }
 }
 
@@ -401,57 +471,4 @@ unsafe fn write_object(
     }
     out.push(b'}');
     if out.len() > bytes_max { Err(TooLong) } else { Ok(()) }
-}
-
-unsafe fn compare(
-    columns: &[PlannedColumn],
-    row: CapturedRow<'_>,
-    former: CapturedRow<'_>,
-    changed: &mut Vec<bool>,
-) {
-    changed.clear();
-    // SAFETY: the caller's promise: both plans list the same columns, each at its own place.
-    changed.extend(columns.iter().zip(&former.plan.columns).map(|(now, then)| unsafe {
-        differ(now.compared, row.values.get(now.compared.at), former.values.get(then.compared.at))
-    }));
-}
-
-/// Reports whether two values of a column differ, bit by bit.
-unsafe fn differ(column: Compared, one: Option<pg_sys::Datum>, other: Option<pg_sys::Datum>) -> bool {
-    match (one, other) {
-        (None, None) => false,
-        (Some(one), Some(other)) => {
-            if column.by_value {
-                return one.value() != other.value();
-            }
-            // SAFETY: both are values of the column's type.
-            let same = unsafe {
-                (column.length == -1 && is_same_toast(one, other))
-                    || compat::datum_image_eq(one, other, false, i32::from(column.length))
-            };
-            !same
-        }
-        _ => true,
-    }
-}
-
-/// Reports whether two values are stored in the same place out of line. An update that does not
-/// change a large value keeps the pointer, so the comparison need not fetch the value.
-unsafe fn is_same_toast(one: pg_sys::Datum, other: pg_sys::Datum) -> bool {
-    let (one, other) = (one.cast_mut_ptr::<pg_sys::varlena>(), other.cast_mut_ptr::<pg_sys::varlena>());
-    // SAFETY: varlena values; the first bytes of a pointer to an out-of-line value determine its
-    // length.
-    unsafe {
-        if !pgrx::varatt_is_1b_e(one) || !pgrx::varatt_is_1b_e(other) {
-            return false;
-        }
-        let on_disk = pg_sys::vartag_external::VARTAG_ONDISK as u8;
-        let tag = |value: *mut pg_sys::varlena| (*value.cast::<pg_sys::varattrib_1b_e>()).va_tag;
-        if tag(one) != on_disk || tag(other) != on_disk {
-            return false;
-        }
-        let len = pg_sys::VARHDRSZ_EXTERNAL + size_of::<pg_sys::varatt_external>();
-        core::slice::from_raw_parts(one.cast::<u8>(), len)
-            == core::slice::from_raw_parts(other.cast::<u8>(), len)
-    }
 }

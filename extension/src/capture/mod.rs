@@ -8,17 +8,19 @@
 
 mod cache;
 mod change;
+mod compare;
 mod computed;
 mod event;
 mod identity;
 mod moved;
 mod origin;
+mod owner;
 mod plan;
 mod planned;
-mod representation;
 mod resolve;
 mod root;
 mod row;
+mod row_function;
 mod values;
 
 use pgrx::{pg_sys, prelude::*};

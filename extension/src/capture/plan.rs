@@ -7,6 +7,7 @@
 
 use core::ffi::CStr;
 use std::cell::{Cell, RefCell};
+use std::ffi::CString;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
@@ -16,11 +17,12 @@ use super::cache::Cache;
 use super::computed::Computed;
 use super::identity;
 use super::origin;
+use super::owner::OwnerSource;
 use super::planned::{Compared, Operation, PlannedColumn};
-use super::representation::Representation;
 use super::resolve::{self, Numbers, PresentColumn, ResolvedColumn};
 use super::root::{NamedColumn, Root, name_of};
-use crate::definition::{self, Definition};
+use super::row_function::RowFunction;
+use crate::definition::{self, Definition, RowFunctionKind};
 use crate::error::Error;
 use crate::json::Printer;
 use crate::memory::{self, Bytes};
@@ -52,7 +54,8 @@ pub struct Plan {
     pub attributes: usize,
     /// The needed columns whose values a row does not store.
     pub computed: Option<Computed>,
-    pub representation: Option<Representation>,
+    pub representation: Option<RowFunction>,
+    pub owner: OwnerSource,
     /// Row type of the relation, for rows that outlive their statement's slots.
     pub descriptor: pg_sys::TupleDesc,
     /// Owns the memory behind the pointers above. It is the last field, so it is dropped last.
@@ -210,12 +213,19 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
         let identity = identity::of(relation, &key, &root.names(&numbers));
         let mut needed: Vec<usize> = printed.iter().chain(&key).map(|column| column.compared.at).collect();
         needed.extend(on.iter().flatten().map(|column| column.at));
+        let function = |kind, name: &str| {
+            RowFunction::new(kind, encoding::from_utf8(name), &root, own, descriptor, memory.0)
+        };
+        let owner = owner_source(&definition, &columns, |name| function(RowFunctionKind::Owner, name));
+        if let OwnerSource::Column(column) = &owner {
+            needed.push(column.compared.at);
+        }
         let attributes = needed.iter().max().map_or(0, |last| last + 1);
-        let is_wanted = |at| definition.payload.is_some() || needed.contains(&at);
+        let takes_row = definition.payload.is_some() || definition.owner_function.is_some();
+        let is_wanted = |at| takes_row || needed.contains(&at);
         let computed = Computed::new(relation, is_wanted, descriptor, memory.0);
-        let representation = definition.payload.as_deref().map(|function| {
-            Representation::new(encoding::from_utf8(function), &root, own, descriptor, memory.0)
-        });
+        let representation =
+            definition.payload.as_deref().map(|name| function(RowFunctionKind::Payload, name));
         Plan {
             valid: Cell::new(true),
             relation: own,
@@ -230,6 +240,7 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
             attributes,
             computed,
             representation,
+            owner,
             descriptor,
             _memory: memory,
         }
@@ -285,6 +296,27 @@ fn event_types(definition: &Definition) -> [Option<Box<[u8]>>; 4] {
             name.into_bytes().into_boxed_slice()
         })
     })
+}
+
+/// Returns the source of owners that a definition names.
+fn owner_source(
+    definition: &Definition,
+    columns: &Columns<'_>,
+    function: impl FnOnce(&str) -> RowFunction,
+) -> OwnerSource {
+    if let Some(column) = &definition.owner_column {
+        let found = columns.all(column).first().and_then(ResolvedColumn::certain);
+        return found
+            .and_then(|number| columns.printed(number))
+            .map_or(OwnerSource::None, OwnerSource::Column);
+    }
+    if let Some(name) = &definition.owner_function {
+        return OwnerSource::Function(function(name));
+    }
+    let setting = definition.owner_setting.as_deref().map(encoding::from_utf8);
+    setting
+        .and_then(|name| CString::new(name.into_owned()).ok())
+        .map_or(OwnerSource::None, OwnerSource::Setting)
 }
 
 /// Returns the table at the top of the chain of triggers that a partition's trigger copies.

@@ -55,6 +55,13 @@ pub struct ResolvedColumn {
     pub lost: bool,
 }
 
+impl ResolvedColumn {
+    /// Returns the column that is meant, if no other column can be meant.
+    pub fn certain(&self) -> Option<i16> {
+        if self.other.is_none() { self.meant } else { None }
+    }
+}
+
 /// Finds the column that had this name and number.
 pub fn find(name: &[u8], number: i16, numbers: Numbers, present: &[PresentColumn<'_>]) -> ResolvedColumn {
     let by_number = present.iter().find(|column| column.number == number).map(|column| column.number);
@@ -112,6 +119,23 @@ mod tests {
     fn a_name_given_to_a_new_column_is_not_followed() {
         let renamed = present(&[("a", 1), ("b_old", 2), ("b", 3)]);
         assert_eq!(find(b"b", 2, Hold, &renamed), ResolvedColumn { other: Some(3), ..meant(2) });
+    }
+
+    #[test]
+    fn an_ambiguous_column_is_not_certain() {
+        let certain = |name: &str, number, numbers, columns: &[(&str, i16)]| {
+            find(name.as_bytes(), number, numbers, &present(columns)).certain()
+        };
+        let renamed = [("a", 1), ("b_old", 2)];
+        assert_eq!(certain("b", 2, Hold, &renamed), Some(2));
+        // A new column has the former name.
+        assert_eq!(certain("b", 2, Hold, &[("a", 1), ("b_old", 2), ("b", 3)]), None);
+        // The names of two columns were exchanged.
+        assert_eq!(certain("b", 2, Doubtful, &[("b", 1), ("a", 2)]), None);
+        assert_eq!(certain("b", 2, Doubtful, &renamed), None);
+        assert_eq!(certain("b", 2, Foreign, &renamed), None);
+        assert_eq!(certain("b", 3, Foreign, &[("a", 1), ("b", 2)]), Some(2));
+        assert_eq!(certain("b", 2, Hold, &[("a", 1)]), None);
     }
 
     #[test]

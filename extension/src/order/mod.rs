@@ -129,6 +129,7 @@ fn store_event(event: &NewEvent<'_>) -> u64 {
         guc::traceparent(),
         Some(event.payload),
         event.previous,
+        event.owner,
     ];
     with_store(|store| store.put(event.truncated, &texts))
 }
@@ -136,7 +137,7 @@ fn store_event(event: &NewEvent<'_>) -> u64 {
 fn emit_stored(place: u64) {
     let bytes = with_store(|store| store.read(place));
     let (truncated, texts) = store::parse(&bytes);
-    let [event_type, table_name, key, actor, origin, traceparent, payload, previous] = texts;
+    let [event_type, table_name, key, actor, origin, traceparent, payload, previous, owner] = texts;
     let event = NewEvent {
         event_type: event_type.unwrap_or_default(),
         table_name,
@@ -145,6 +146,7 @@ fn emit_stored(place: u64) {
         previous,
         subscription_id: None,
         truncated,
+        owner,
     };
     outbox::emit_of(&event, &Session { actor, origin, traceparent });
 }

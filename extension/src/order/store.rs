@@ -11,8 +11,9 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 use crate::memory;
 
-/// The texts of an event: type, table_name, key, actor, origin, traceparent, payload, previous.
-pub const TEXTS: usize = 8;
+/// The texts of an event: type, table_name, key, actor, origin, traceparent, payload, previous,
+/// owner.
+pub const TEXTS: usize = 9;
 
 /// Stands for the length of a null text.
 const NULL: u32 = u32::MAX;

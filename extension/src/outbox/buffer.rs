@@ -21,7 +21,7 @@ pub const BYTES_MAX: usize = 64 * 1024;
 const KEPT_BYTES_MAX: usize = 4 * BYTES_MAX;
 
 /// Number of text columns of webhook.event, in the order of [`Row::texts`].
-pub const TEXTS: usize = 8;
+pub const TEXTS: usize = 9;
 
 /// The position of a text in the buffer.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +37,7 @@ pub struct Row {
     pub truncated: bool,
     /// The command that captured it. Later commands of the transaction see the row.
     pub command: u32,
-    /// type, table_name, key, actor, origin, traceparent, payload, previous.
+    /// type, table_name, key, actor, origin, traceparent, payload, previous, owner.
     pub texts: [Option<Place>; TEXTS],
     subtransaction: u32,
     /// Index of the first row of its level.

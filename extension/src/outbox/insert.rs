@@ -18,7 +18,7 @@ use std::cell::Cell;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::buffer::{Buffer, Row};
-use super::partition::{self, COLUMNS, Missing, Partition, PlainIndex};
+use super::partition::{self, ABSENT, COLUMNS, Missing, Partition, PlainIndex};
 use super::{ring, tables};
 use crate::compat::{self, unguarded};
 use crate::protect::protect;
@@ -214,7 +214,9 @@ impl Batch {
                 set(slot, i16::from(at).into());
                 set(truncated, row.truncated.into());
                 for (position, place) in texts.into_iter().zip(row.texts) {
-                    if let Some(place) = place {
+                    if let Some(place) = place
+                        && position != ABSENT
+                    {
                         set(position, pg_sys::Datum::from(buffer.value(place)));
                     }
                 }

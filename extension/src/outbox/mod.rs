@@ -58,6 +58,8 @@ pub struct NewEvent<'a> {
     pub subscription_id: Option<i64>,
     /// The payload was cut.
     pub truncated: bool,
+    /// The owner: a valid name, or `*` for every owner. `None` for an event without one.
+    pub owner: Option<&'a [u8]>,
 }
 
 /// The settings of the session that describe its changes.
@@ -133,6 +135,7 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
         session.traceparent,
         Some(event.payload),
         event.previous,
+        event.owner,
     ];
     if texts.iter().flatten().any(|text| text.len() > TEXT_BYTES_MAX) {
         too_long();

@@ -13,7 +13,7 @@ use pgrx::pg_sys;
 use crate::compat::{self, unguarded};
 
 /// Columns of webhook.event, in the order in which `insert` fills them.
-pub const COLUMNS: [(&CStr, pg_sys::Oid); 14] = [
+pub const COLUMNS: [(&CStr, pg_sys::Oid); 15] = [
     (c"id", pg_sys::INT8OID),
     (c"xid", pg_sys::INT8OID),
     (c"created_at", pg_sys::TIMESTAMPTZOID),
@@ -28,7 +28,13 @@ pub const COLUMNS: [(&CStr, pg_sys::Oid); 14] = [
     (c"traceparent", pg_sys::TEXTOID),
     (c"payload", pg_sys::JSONOID),
     (c"previous", pg_sys::JSONOID),
+    (c"owner", pg_sys::TEXTOID),
 ];
+
+/// The column that the previous schema lacks: events have no owners there.
+const OWNER: usize = COLUMNS.len() - 1;
+/// The position of a column that the partition lacks.
+pub const ABSENT: usize = usize::MAX;
 
 /// Maximum number of indexes that are kept. With more, the insert uses the executor's way.
 const INDEXES_MAX: usize = 8;
@@ -47,7 +53,7 @@ pub struct PlainIndex {
 #[derive(Clone, Copy)]
 pub struct Partition {
     oid: pg_sys::Oid,
-    /// The positions of our columns among the partition's.
+    /// The positions of our columns among the partition's; [`ABSENT`] if it lacks the owner.
     pub positions: [usize; COLUMNS.len()],
     /// Whether rows are heap tuples. They are, unless another table access method was chosen.
     pub is_heap: bool,
@@ -184,7 +190,10 @@ unsafe fn positions(descriptor: pg_sys::TupleDesc) -> Result<[usize; COLUMNS.len
                     && CStr::from_ptr(attribute.attname.data.as_ptr()) == *name
             };
             let found = if i < count && fits(i) { Some(i) } else { (0..count).find(|at| fits(*at)) };
-            *position = found.ok_or(Missing(i))?;
+            *position = match found {
+                None if i == OWNER => ABSENT,
+                found => found.ok_or(Missing(i))?,
+            };
         }
     }
     Ok(positions)

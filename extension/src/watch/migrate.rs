@@ -30,7 +30,7 @@ pub fn migrate(rel: Oid, statement: &str) -> Result<WatchRow, Error> {
             });
         }
         let written = conditions(rel)?;
-        let children = super::children(&table, caller, false)?;
+        let children = super::children(&table, caller, false, false)?;
         let mut tables = vec![(definition(&table)?, table)];
         for child in children {
             tables.push((definition(&child)?, child));

@@ -6,9 +6,9 @@
 //! itself.
 
 pub mod condition;
+mod function;
 mod migrate;
 mod partition;
-mod payload;
 mod present;
 mod request;
 pub mod retired;
@@ -16,7 +16,7 @@ pub mod table;
 mod triggers;
 
 use crate::arguments::Arguments;
-use crate::definition::{Column, Definition};
+use crate::definition::{Column, Definition, RowFunctionKind};
 use crate::error::{Error, answer, given, not_null};
 use crate::rights::{self, Caller};
 use crate::{catalogue, compat};
@@ -24,7 +24,7 @@ use condition::Condition;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::{AllocatedByRust, JsonB, composite_type, prelude::*};
-use request::{Names, Request};
+use request::{Names, OwnerRequest, Request};
 use table::Table;
 
 type WatchRow = PgHeapTuple<'static, AllocatedByRust>;
@@ -33,7 +33,7 @@ type WatchRow = PgHeapTuple<'static, AllocatedByRust>;
 fn webhook_watch(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "webhook.watch") {
     answer(|| {
         // SAFETY: sql/watching.sql declares the arguments in this order.
-        let mut arguments = unsafe { Arguments::of(call, 9) }?;
+        let mut arguments = unsafe { Arguments::of(call, 12) }?;
         catalogue::demand_present()?;
         let (rel, noun) = (arguments.take::<Oid>(), arguments.take::<String>());
         let verbs = not_null(arguments.take_json("verbs")?, "verbs")?;
@@ -47,7 +47,9 @@ fn webhook_watch(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "we
                 hint: "Let the payload function omit the columns that receivers must not see.",
             });
         }
-        let request = Request { noun, verbs, columns, exclude, on_columns, key_columns };
+        let owner =
+            OwnerRequest { column: arguments.take(), function: arguments.take(), setting: arguments.take() };
+        let request = Request { noun, verbs, columns, exclude, on_columns, key_columns, owner };
         watch(given(rel, "rel")?, request, condition, payload)
     })
 }
@@ -70,7 +72,11 @@ fn watch(
 ) -> Result<WatchRow, Error> {
     let caller = Caller::present();
     let table = rights::as_owner(|| lock(rel, caller, pg_sys::ShareRowExclusiveLock))?;
+    let owner_function = request.owner.function;
     let mut definition = request.define(&table)?;
+    if let Some(name) = &definition.owner_setting {
+        check_readable(name)?;
+    }
     let condition = condition.map(|text| Condition::read(&text, rel)).transpose()?;
     if let Some(condition) = &condition {
         condition.check_verbs(&definition.verbs)?;
@@ -79,8 +85,12 @@ fn watch(
         triggers::check_rights(caller)?;
         check_family(&table)?;
         triggers::check_names(&table)?;
-        definition.payload = payload.map(|function| payload::check(function, &table, caller)).transpose()?;
-        let children = children(&table, caller, payload.is_some())?;
+        let check = |kind, function: Option<Oid>| {
+            function.map(|function| function::check(kind, function, &table, caller)).transpose()
+        };
+        definition.payload = check(RowFunctionKind::Payload, payload)?;
+        definition.owner_function = check(RowFunctionKind::Owner, owner_function)?;
+        let children = children(&table, caller, payload.is_some(), owner_function.is_some())?;
         check_other_parents(&table, &children)?;
         check_lost_watches(&table, &children, &definition.noun)?;
         // All checks are done. The changes begin here.
@@ -95,7 +105,7 @@ fn watch(
         triggers::create(child, &numbered_for(child, &definition), condition.as_ref(), false)?;
     }
     rights::as_owner(|| {
-        if let Some(function) = payload {
+        for function in [payload, owner_function].into_iter().flatten() {
             triggers::depend(&table, &definition.verbs, function);
         }
         if table.is_partitioned() {
@@ -106,7 +116,12 @@ fn watch(
 }
 
 /// Returns the child tables of this table. Each is checked like the table itself.
-fn children(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Table>, Error> {
+fn children(
+    table: &Table,
+    caller: Caller,
+    has_payload: bool,
+    has_owner_function: bool,
+) -> Result<Vec<Table>, Error> {
     let children = table.children()?;
     for child in &children {
         check_owner(child, caller)?;
@@ -121,8 +136,24 @@ fn children(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Tabl
             reason: format!("{} inherits from the table, but its rows have another type", child.qualified()),
             hint: "Use columns or exclude instead, or watch a table without child tables.",
         }),
+        Some(child) if has_owner_function => Err(Error::BadOption {
+            option: "owner_function",
+            reason: format!("{} inherits from the table, but its rows have another type", child.qualified()),
+            hint: "Use owner_column instead, or watch a table without child tables.",
+        }),
         _ => Ok(children),
     }
+}
+
+/// Checks that the caller may read a setting, if it exists. Capture reads it in sessions of other
+/// roles, and never fails.
+///
+/// # Errors
+/// Raises `insufficient_privilege`.
+fn check_readable(setting: &str) -> Result<(), Error> {
+    let read = "select pg_catalog.current_setting($1, true)";
+    Spi::get_one_with_args::<String>(read, &[setting.into()])?;
+    Ok(())
 }
 
 fn unwatch(rel: Oid) -> Result<(), Error> {
@@ -280,6 +311,8 @@ fn numbered_for(child: &Table, definition: &Definition) -> Definition {
         exclude: renumber_some(&definition.exclude),
         on_columns: renumber_some(&definition.on_columns),
         key: renumber(&definition.key),
+        owner_column: renumber_some(&definition.owner_column.clone().map(Vec::from))
+            .and_then(|columns| columns.try_into().ok()),
         table: Some(child.layout()),
         ..definition.clone()
     }
@@ -313,6 +346,9 @@ fn record(
                     definition.payload.clone().into(),
                     names(&definition.key).into(),
                     numbered_for.into(),
+                    definition.owner_column.as_ref().map(|[column]| column.name.clone()).into(),
+                    definition.owner_function.clone().into(),
+                    definition.owner_setting.clone().into(),
                 ],
             )?
             .first()

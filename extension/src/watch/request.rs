@@ -4,6 +4,7 @@
 use super::table::Table;
 use crate::definition::{Column, Definition, Verbs};
 use crate::error::Error;
+use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
 /// Names from SQL. An array may contain nulls.
@@ -17,6 +18,15 @@ pub struct Request {
     pub exclude: Names,
     pub on_columns: Names,
     pub key_columns: Names,
+    pub owner: OwnerRequest,
+}
+
+/// The arguments of `webhook_watch` that name the source of owners, at most one of them.
+pub struct OwnerRequest {
+    pub column: Option<String>,
+    /// Checked later, because that needs the system catalog.
+    pub function: Option<Oid>,
+    pub setting: Option<String>,
 }
 
 impl Request {
@@ -41,6 +51,9 @@ impl Request {
                 hint: "Add the key update to verbs, or omit on_columns.",
             });
         }
+        self.owner.check_count()?;
+        let owner_column = self.owner.column.map(|name| one("owner_column", name, table)).transpose()?;
+        let owner_setting = self.owner.setting.map(setting).transpose()?;
         let key = match named("key_columns", self.key_columns, table)? {
             Some(key) => key,
             None => {
@@ -60,9 +73,45 @@ impl Request {
             on_columns: not_empty("on_columns", named("on_columns", self.on_columns, table)?)?,
             key,
             payload: None,
+            owner_column: owner_column.map(|column| [column]),
+            owner_function: None,
+            owner_setting,
             table: Some(table.layout()),
         })
     }
+}
+
+impl OwnerRequest {
+    fn check_count(&self) -> Result<(), Error> {
+        let given = [self.column.is_some(), self.function.is_some(), self.setting.is_some()];
+        if given.into_iter().filter(|is_given| *is_given).count() > 1 {
+            return Err(Error::BadOption {
+                option: "owner_column, owner_function, owner_setting",
+                reason: "only one of the three can be set".to_owned(),
+                hint: "Pass the one source from which each event gets its owner.",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Maximum length of the name of a setting, in bytes.
+const SETTING_BYTES_MAX: usize = 200;
+
+/// Checks the name of a setting by the rule of Postgres for settings of applications.
+fn setting(name: String) -> Result<String, Error> {
+    let is_part = |part: &str| {
+        let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
+        part.starts_with(is_letter) && part.chars().all(|c| is_letter(c) || c.is_ascii_digit() || c == '$')
+    };
+    if name.len() <= SETTING_BYTES_MAX && name.contains('.') && name.split('.').all(is_part) {
+        return Ok(name);
+    }
+    Err(Error::BadOption {
+        option: "owner_setting",
+        reason: format!("\"{name}\" is not the name of a setting with a prefix"),
+        hint: "Pass the name of a setting that the application sets, such as 'app.tenant_id'.",
+    })
 }
 
 fn noun(given: Option<String>, table: &Table) -> Result<String, Error> {
@@ -134,6 +183,19 @@ fn verbs(given: &Value, noun: &str) -> Result<Verbs, Error> {
     Ok(verbs)
 }
 
+/// Returns the column of this name.
+fn one(option: &'static str, name: String, table: &Table) -> Result<Column, Error> {
+    match table.columns.iter().find(|column| column.name == name) {
+        Some(column) => Ok(column.clone()),
+        None => Err(Error::NoSuchColumn {
+            option,
+            hint: suggestion(&name, table),
+            column: name,
+            relation: table.qualified(),
+        }),
+    }
+}
+
 /// Returns the columns of these names, each once.
 fn named(option: &'static str, names: Names, table: &Table) -> Result<Option<Vec<Column>>, Error> {
     let Some(names) = names else { return Ok(None) };
@@ -142,18 +204,11 @@ fn named(option: &'static str, names: Names, table: &Table) -> Result<Option<Vec
         let Some(name) = name else {
             return Err(empty(option, "must not contain a null"));
         };
-        let Some(column) = table.columns.iter().find(|column| column.name == name) else {
-            return Err(Error::NoSuchColumn {
-                option,
-                hint: suggestion(&name, table),
-                column: name,
-                relation: table.qualified(),
-            });
-        };
-        if found.contains(column) {
-            return Err(empty(option, &format!("names \"{name}\" twice")));
+        let column = one(option, name, table)?;
+        if found.contains(&column) {
+            return Err(empty(option, &format!("names \"{}\" twice", column.name)));
         }
-        found.push(column.clone());
+        found.push(column);
     }
     Ok(Some(found))
 }

@@ -86,7 +86,7 @@ select by_hand.tries('regress_adm', 'select webhook_emit(''a.b'', ''{}'')', 'sel
 grant create on schema public to regress_pub;
 create role regress_member in role regress_pub;
 grant usage on schema webhook to regress_nobody;
-grant execute on function webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[]), webhook_unwatch(regclass) to regress_nobody;
+grant execute on function webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[], text, regproc, text), webhook_unwatch(regclass) to regress_nobody;
 set local role regress_pub;
 create table his (id int primary key, v int);
 create function his_json(his) returns json language sql stable return '{}'::json;

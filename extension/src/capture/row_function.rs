@@ -1,8 +1,9 @@
-//! Payload functions: the API's own form of a row. A payload function returns json or jsonb for the
-//! row type; it was named when the table was watched.
+//! Functions from a table's row type that were named when the table was watched. A payload function
+//! returns the API's own form of a row; an owner function returns the owner of the row's events.
 //!
-//! It is called with the rights of the role that writes the row, and nothing elevates them. A null
-//! result means that the row has no representation, and no event is emitted for it.
+//! They are called with the rights of the role that writes the row, and nothing elevates them. A
+//! null payload means that the row has no representation, and no event is emitted for it. A null
+//! owner means that the event has no owner.
 
 use core::ffi::{CStr, c_char};
 use std::ffi::CString;
@@ -10,11 +11,13 @@ use std::ffi::CString;
 use pgrx::pg_sys;
 
 use super::root::Root;
+use crate::definition::RowFunctionKind;
 use crate::error::Error;
 use crate::{compat, json};
 
 #[derive(Debug)]
-pub struct Representation {
+pub struct RowFunction {
+    kind: RowFunctionKind,
     /// Quoted, qualified name, in the database's encoding.
     function: CString,
     /// Row type of the watched table, the function's argument.
@@ -28,16 +31,21 @@ pub struct Representation {
 /// The function, looked up once per statement. Its plans (if it is in SQL) and its rights must not
 /// be kept longer.
 struct OutputCall {
+    /// Has no number until it is looked up.
     function: pg_sys::FmgrInfo,
     is_jsonb: bool,
 }
 
-impl Representation {
-    /// Prepares the calls of a payload function.
+/// The calls of a trigger, by [`RowFunctionKind`].
+type OutputCalls = [OutputCall; RowFunctionKind::COUNT];
+
+impl RowFunction {
+    /// Prepares the calls of a function.
     ///
     /// # Safety
     /// `descriptor`, of the relation `own`, and `memory` live as long as the result.
     pub unsafe fn new(
+        kind: RowFunctionKind,
         function: std::borrow::Cow<'_, [u8]>,
         root: &Root,
         own: pg_sys::Oid,
@@ -55,12 +63,12 @@ impl Representation {
                 pg_sys::convert_tuples_by_name(descriptor, target)
             };
             pg_sys::MemoryContextSwitchTo(caller);
-            Self { function, row_type: (*target).tdtypeid, descriptor: target, map }
+            Self { kind, function, row_type: (*target).tdtypeid, descriptor: target, map }
         }
     }
 
-    /// Returns the JSON of a row, or `None` if the function returns null. The text is in the
-    /// current memory context.
+    /// Returns the text of the result for a row, or `None` if the function returns null. The text
+    /// is in the current memory context.
     ///
     /// `site` is the trigger's own FmgrInfo, which lives for a statement and keeps the look-up. If
     /// it is null, nothing keeps the look-up.
@@ -91,41 +99,51 @@ impl Representation {
 
     unsafe fn call(&self, site: *mut pg_sys::FmgrInfo) -> *mut OutputCall {
         // SAFETY: `fn_extra` of our own trigger function is null, or the pointer that is stored
-        // below for the same statement.
+        // below for the same statement. Zeroes are calls that have not been looked up.
         unsafe {
-            if !site.is_null() && !(*site).fn_extra.is_null() {
-                return (*site).fn_extra.cast();
-            }
-            let memory = if site.is_null() { pg_sys::CurrentMemoryContext } else { (*site).fn_mcxt };
-            let call = self.look_up(memory);
+            let (memory, calls) = if site.is_null() {
+                (pg_sys::CurrentMemoryContext, core::ptr::null_mut())
+            } else {
+                ((*site).fn_mcxt, (*site).fn_extra.cast::<OutputCalls>())
+            };
+            let calls = if calls.is_null() {
+                pg_sys::MemoryContextAllocZero(memory, size_of::<OutputCalls>()).cast::<OutputCalls>()
+            } else {
+                calls
+            };
             if !site.is_null() {
-                (*site).fn_extra = call.cast();
+                (*site).fn_extra = calls.cast();
+            }
+            let call = &raw mut (*calls)[self.kind as usize];
+            if (*call).function.fn_oid == pg_sys::Oid::INVALID {
+                self.look_up(call, memory);
             }
             call
         }
     }
 
-    unsafe fn look_up(&self, memory: pg_sys::MemoryContext) -> *mut OutputCall {
+    unsafe fn look_up(&self, call: *mut OutputCall, memory: pg_sys::MemoryContext) {
         let name = || self.function.to_string_lossy().into_owned();
-        // SAFETY: look-ups by name and OID; the result lives in `memory`.
+        let is_of_no_kind = || Error::NotARowFunction { kind: self.kind, function: name() };
+        // SAFETY: look-ups by name and OID; the result lives in `memory`. The number is set last:
+        // an error leaves a call that has not been looked up.
         unsafe {
             let names = compat::qualified_name(&self.function);
             let function = pg_sys::LookupFuncName(names, 1, &self.row_type, true);
             if function == pg_sys::Oid::INVALID {
-                Error::NoPayloadFunction { function: name() }.raise();
+                Error::NoRowFunction { kind: self.kind, function: name() }.raise();
             }
             let returns = pg_sys::get_func_rettype(function);
-            if returns != pg_sys::JSONOID && returns != pg_sys::JSONBOID {
-                Error::NotAPayloadFunction { function: name() }.raise();
+            let fits = match self.kind {
+                RowFunctionKind::Payload => returns == pg_sys::JSONOID || returns == pg_sys::JSONBOID,
+                RowFunctionKind::Owner => returns == pg_sys::TEXTOID,
+            };
+            if !fits || pg_sys::get_func_retset(function) {
+                is_of_no_kind().raise();
             }
             compat::check_may_execute(function, &self.function);
-            let call = pg_sys::MemoryContextAllocZero(memory, size_of::<OutputCall>()).cast::<OutputCall>();
-            pg_sys::fmgr_info_cxt(function, &raw mut (*call).function, memory);
-            if (*call).function.fn_retset {
-                Error::NotAPayloadFunction { function: name() }.raise();
-            }
             (*call).is_jsonb = returns == pg_sys::JSONBOID;
-            call
+            pg_sys::fmgr_info_cxt(function, &raw mut (*call).function, memory);
         }
     }
 }

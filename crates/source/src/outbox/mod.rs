@@ -9,6 +9,7 @@ pub mod extent;
 mod filter;
 pub mod gate;
 pub mod highest;
+mod lane;
 pub mod pages;
 pub mod poll;
 pub mod reader;

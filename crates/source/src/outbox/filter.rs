@@ -1,15 +1,15 @@
 //! Removes the deliveries that their subscription's filter rejects. Runs after the router.
 //!
 //! The daemon decides most filters itself, for each event as it is routed. Postgres evaluates the
-//! others ([`lane`](super::lane)). The router supplies the filter that applied when the event was
+//! others ([`filter_queue`](super::filter_queue)). The router supplies the filter that applied when the event was
 //! captured. The table may contain a newer filter by now.
 //!
 //! There are two exceptions. After a start, deliveries without an attempt and without a queue row
 //! are evaluated with the present filters. An event of the last second before a crash, or one that
-//! was in the lane, may therefore meet a newer filter. And if a filter is too slow, its deliveries
+//! was in the queue, may therefore meet a newer filter. And if a filter is too slow, its deliveries
 //! go to the queue: the filter that the subscription has when it opens again decides.
 
-use super::lane::{Lane, Part};
+use super::filter_queue::{FilterQueue, Part};
 use crate::{
     matching::{Matching, Pair},
     outbox::Error,
@@ -26,7 +26,7 @@ use std::sync::Arc;
 const IS_UTF8: &str = "select current_setting('server_encoding') = 'UTF8'";
 
 /// Decides filters. Those that Postgres must evaluate are evaluated on the reader's connection, or
-/// in the lane.
+/// in the queue.
 #[derive(Debug)]
 pub struct Filter {
     parsed: ParsedFilters,
@@ -64,10 +64,10 @@ impl Filter {
         (router, revisions): (&Router, &Revisions),
         targets: &mut Vec<i64>,
         part: &mut Part,
-        lane: &mut Lane,
+        queue: &mut FilterQueue,
     ) {
         let has_filters = router.filters() || !revisions.is_empty();
-        if lane.is_empty() && !has_filters {
+        if queue.is_empty() && !has_filters {
             return;
         }
         let document = Document::new(subject(event));
@@ -83,10 +83,10 @@ impl Filter {
                 }
                 Some(_) => None,
             };
-            if decided == Some(false) || (decided == Some(true) && !lane.holds(*id)) {
+            if decided == Some(false) || (decided == Some(true) && !queue.holds(*id)) {
                 return decided == Some(true);
             }
-            lane.enter(*id);
+            queue.enter(*id);
             part.batch.targets.push(*id);
             if let Some(filter) = filter.filter(|_| decided.is_none()) {
                 let filter = Arc::clone(filter);
@@ -108,10 +108,10 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
-    //! Which deliveries are decided, and which go into the lane.
+    //! Which deliveries are decided, and which go into the filter queue.
 
     use super::*;
-    use crate::outbox::lane;
+    use crate::outbox::filter_queue;
     use delivery::subscription::Subscription;
 
     const BY_POSTGRES: &str = "$.data.* > 1";
@@ -129,9 +129,9 @@ mod tests {
         Router::new(table.into_iter().collect())
     }
 
-    fn selected(filter: &mut Filter, lane: &mut Lane, event: &Event) -> (Vec<i64>, Part) {
+    fn selected(filter: &mut Filter, queue: &mut FilterQueue, event: &Event) -> (Vec<i64>, Part) {
         let (mut targets, mut part) = (vec![1, 2, 3, 4], Part::default());
-        filter.select(event, (&router(), &Revisions::default()), &mut targets, &mut part, lane);
+        filter.select(event, (&router(), &Revisions::default()), &mut targets, &mut part, queue);
         (targets, part)
     }
 
@@ -148,30 +148,31 @@ mod tests {
     }
 
     #[test]
-    fn only_undecided_deliveries_take_the_lane() {
-        let (mut filter, mut lane) = (filter(true), lane::sample());
-        let (direct, part) = selected(&mut filter, &mut lane, &event(10, br#"{"a": 2}"#));
+    fn only_undecided_deliveries_take_the_filter_queue() {
+        let (mut filter, mut queue) = (filter(true), filter_queue::sample());
+        let (direct, part) = selected(&mut filter, &mut queue, &event(10, br#"{"a": 2}"#));
         assert_eq!((direct, part.batch.targets.clone(), asked(&part)), (vec![1, 2], vec![3], vec![3]));
         assert_eq!(&*part.asked[0].filter, BY_POSTGRES);
         let targeted = Event { subscription_id: Some(4), ..event(11, b"{}") };
-        let (direct, part) = selected(&mut filter, &mut lane, &targeted);
+        let (direct, part) = selected(&mut filter, &mut queue, &targeted);
         assert_eq!((direct, part.batch.targets.clone()), (vec![1, 2, 4], vec![3]), "no filter applies");
         assert!(part.asked.is_empty(), "the delivery follows the earlier one, decided");
     }
 
     #[test]
     fn a_decided_delivery_stays_behind_an_undecided_one() {
-        let (mut filter, mut lane) = (filter(true), lane::sample());
+        let (mut filter, mut queue) = (filter(true), filter_queue::sample());
         let uncertain = event(10, br#"{"a": 1e5000}"#);
-        let (direct, part) = selected(&mut filter, &mut lane, &uncertain);
+        let (direct, part) = selected(&mut filter, &mut queue, &uncertain);
         assert_eq!((direct, asked(&part)), (vec![2], vec![1, 3, 4]));
-        let (direct, part) = selected(&mut filter, &mut lane, &event(11, br#"{"a": 2}"#));
+        let (direct, part) = selected(&mut filter, &mut queue, &event(11, br#"{"a": 2}"#));
         assert_eq!((direct, part.batch.targets.clone(), asked(&part)), (vec![2], vec![1, 3], vec![3]));
     }
 
     #[test]
     fn postgres_decides_all_filters_of_a_database_in_another_encoding() {
-        let (direct, part) = selected(&mut filter(false), &mut lane::sample(), &event(10, br#"{"a": 2}"#));
+        let (direct, part) =
+            selected(&mut filter(false), &mut filter_queue::sample(), &event(10, br#"{"a": 2}"#));
         assert_eq!((direct, asked(&part)), (vec![2], vec![1, 3, 4]));
     }
 }

@@ -7,9 +7,9 @@
 mod durable;
 pub mod extent;
 mod filter;
+mod filter_queue;
 pub mod gate;
 pub mod highest;
-mod lane;
 pub mod pages;
 pub mod poll;
 pub mod reader;

@@ -14,9 +14,9 @@ use crate::{
         Error, durable,
         extent::Order,
         filter::Filter,
+        filter_queue::{self, FilterQueue},
         gate::Gate,
         highest::HighestNumber,
-        lane::{self, Lane},
         pages::{self, Frozen, Pages},
         poll::{Cursor, Poll},
         recovered::Recovered,
@@ -117,7 +117,7 @@ struct Reader {
     stop: CancellationToken,
     poll: Poll,
     filter: Filter,
-    lane: Lane,
+    filter_queue: FilterQueue,
     /// The subscriptions of one event, while it is routed.
     targets: Vec<i64>,
     cursor: Cursor,
@@ -150,14 +150,14 @@ struct Large {
 pub async fn run(start: Start) -> Result<(), Error> {
     let (slow_filters, feed) = (Arc::clone(&start.slow_filters), start.feed.clone());
     let server = start.server.clone();
-    let (lane, worker) = lane::open(start.undecided_bytes_max, server, slow_filters, feed);
+    let (filter_queue, worker) = filter_queue::open(start.undecided_bytes_max, server, slow_filters, feed);
     tokio::select! {
-        ended = read(start, lane) => ended,
+        ended = read(start, filter_queue) => ended,
         Err(error) = worker.run() => Err(error),
     }
 }
 
-async fn read(start: Start, lane: Lane) -> Result<(), Error> {
+async fn read(start: Start, filter_queue: FilterQueue) -> Result<(), Error> {
     let Start {
         mut client,
         gate,
@@ -198,7 +198,7 @@ async fn read(start: Start, lane: Lane) -> Result<(), Error> {
         poll: Poll::default(),
         present,
         filter: Filter::new(slow_filters),
-        lane,
+        filter_queue,
         targets: Vec::new(),
         cursor,
         router,

@@ -4,7 +4,7 @@ use super::{DELIVERY_REQUESTED, Reader};
 use crate::{
     outbox::{
         BATCH_TARGETS_MAX, Error,
-        lane::Part,
+        filter_queue::Part,
         recovered::Recovered,
         requested::{Requested, requested},
     },
@@ -46,13 +46,13 @@ impl Reader {
             let is_last = events.peek().is_none();
             if let Some(recovered) = recovered {
                 // The scheduler must have all recovered deliveries before the first new one. So
-                // these do not take the lane.
+                // these do not take the filter queue.
                 recovered.filter_out(&self.client, &mut batch).await?;
                 recovered.filter_out(&self.client, &mut part.batch).await?;
                 let left: HashSet<(i64, i64)> = part.batch.pairs().collect();
                 part.asked.retain(|pair| left.contains(&(pair.event_id, pair.subscription_id)));
                 self.filter.decide(&self.client, &mut part).await?;
-                self.lane.skip();
+                self.filter_queue.skip();
                 part.batch.end = end.clone().filter(|_| is_last);
                 self.hand_on(Feed::Batch(batch)).await;
                 self.hand_on(Feed::Batch(part.batch)).await;
@@ -66,16 +66,16 @@ impl Reader {
         }
     }
 
-    /// Sends the decided deliveries to the scheduler, and the others into the lane. The end of a
+    /// Sends the decided deliveries to the scheduler, and the others into the filter queue. The end of a
     /// window follows its last part.
     async fn hand_on_parts(&mut self, mut batch: Batch, mut part: Part, end: Option<Snapshot>) {
         let has_part = !part.batch.targets.is_empty();
-        let takes_lane = has_part || (end.is_some() && self.lane.has_window(batch.window));
-        *(if takes_lane { &mut part.batch.end } else { &mut batch.end }) = end;
+        let is_queued = has_part || (end.is_some() && self.filter_queue.has_window(batch.window));
+        *(if is_queued { &mut part.batch.end } else { &mut batch.end }) = end;
         self.hand_on(Feed::Batch(batch)).await;
-        if takes_lane {
+        if is_queued {
             tokio::select! {
-                () = self.lane.send(part) => {}
+                () = self.filter_queue.send(part) => {}
                 () = self.stop.cancelled() => {}
             }
         }
@@ -108,7 +108,7 @@ impl Reader {
         let start = part.batch.targets.len();
         let mut targets = std::mem::take(&mut self.targets);
         router.route_revised(revisions, &event, &mut targets);
-        self.filter.select(&event, (router, revisions), &mut targets, part, &mut self.lane);
+        self.filter.select(&event, (router, revisions), &mut targets, part, &mut self.filter_queue);
         let is_in_part = part.batch.targets.len() > start;
         if !targets.is_empty() || is_in_part {
             let message = Arc::new(Message::new(event, &self.budget));

@@ -1,22 +1,23 @@
-//! The lane of deliveries whose filter only Postgres can evaluate.
+//! The filter queue: deliveries whose filter only Postgres can evaluate.
 //!
 //! A subscription without a filter must not wait for a filter. So the reader sends what it has
-//! decided to the scheduler at once, and the rest into this lane. The lane has a connection of its
-//! own, which it opens for the first such delivery. It evaluates parts in their order, and sends
-//! them to the scheduler.
+//! decided to the scheduler at once, and puts the rest into this queue, in parts. A worker evaluates
+//! the parts in their order, and sends them to the scheduler. It has a connection of its own, which
+//! it opens for the first part.
 //!
-//! * **The checkpoint** does not pass the lane: if a window has a part here, the end of the window
-//!   comes behind that part. The scheduler closes a window only with its end.
-//! * **Order.** A delivery follows an earlier one of its subscription into the lane, even if it is
-//!   decided. Behind the last one, its subscription leaves the lane.
-//! * **Memory.** The lane has a limit in bytes. If it is full, the reader waits for the first part,
-//!   and all subscriptions with it. If a part has few deliveries for each event, the lane then
-//!   sends it on undecided. They become rows of the queue, which are evaluated later. A few
-//!   expensive filters therefore stop nobody. Many filters for each event do: to write their rows
-//!   would cost more than to evaluate them.
+//! * **Checkpoint.** If a window has a part here, the end of the window comes behind that part. The
+//!   scheduler closes a window only with its end. So the checkpoint does not pass the queue.
+//! * **Order.** A delivery follows an earlier one of its subscription into the queue, even if it is
+//!   decided. When the last one has left the queue, the next one goes to the scheduler again.
+//! * **Memory.** The queue has a limit in bytes. If it is full, the reader waits until the worker is
+//!   done with a part, and all subscriptions wait with it. While the reader waits, the worker does
+//!   not evaluate parts that have few deliveries for each event, but sends them on undecided. They
+//!   become rows of `webhook.queue`, and are evaluated later. So a few expensive filters delay
+//!   nobody for long. Many filters for each event can: it costs less to evaluate them than to write
+//!   their rows.
 //!
-//! The lane is empty at the end of a recovery, because the reader evaluates recovered deliveries
-//! itself. What is in the lane at the end of a session is read again in the next one.
+//! The queue is empty during a recovery, because the reader evaluates recovered deliveries itself.
+//! The next session reads again what is in the queue at the end of a session.
 
 use crate::{
     matching::{Answer, Matching, Pair},
@@ -34,13 +35,13 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Maximum number of deliveries for each event, on average, that a full lane sends on undecided.
+/// Maximum number of deliveries for each event, on average, that a full queue sends on undecided.
 const QUEUED_PER_EVENT_MAX: usize = 4;
 
-/// Memory of a delivery in the lane, besides its event.
-const PAIR_BYTES: usize = 128;
+/// Memory of a delivery in the queue, besides its event.
+const PAIR_BYTES: usize = 64;
 
-/// The unit of the lane's limit.
+/// The unit of the queue's limit.
 const UNIT_BYTES: usize = 1024;
 
 /// Some deliveries of a window. Those of `asked` are not decided.
@@ -109,8 +110,8 @@ struct Shared {
     is_full: AtomicBool,
 }
 
-/// The reader's end of the lane. Parts are numbered from 1.
-pub struct Lane {
+/// The reader's end of the queue. Parts are numbered from 1.
+pub struct FilterQueue {
     parts: mpsc::UnboundedSender<Sent>,
     shared: Arc<Shared>,
     room: Arc<Semaphore>,
@@ -132,20 +133,20 @@ pub struct Worker {
     pub feed: mpsc::Sender<Feed>,
 }
 
-/// Creates a lane for at most this many bytes.
+/// Creates a queue for at most this many bytes.
 pub fn open(
     bytes_max: usize,
     (server, watch): (Target, Watch),
     slow_filters: Arc<SlowFilters>,
     feed: mpsc::Sender<Feed>,
-) -> (Lane, Worker) {
+) -> (FilterQueue, Worker) {
     let (sender, parts) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared { done: AtomicU64::new(0), is_full: AtomicBool::new(false) });
     let worker = Worker { parts, shared: Arc::clone(&shared), server, watch, slow_filters, feed };
-    (Lane::new(bytes_max, sender, shared), worker)
+    (FilterQueue::new(bytes_max, sender, shared), worker)
 }
 
-impl Lane {
+impl FilterQueue {
     fn new(bytes_max: usize, parts: mpsc::UnboundedSender<Sent>, shared: Arc<Shared>) -> Self {
         let units_max = u32::try_from((bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS >> 3));
         let units_max = units_max.unwrap_or(u32::MAX);
@@ -160,7 +161,7 @@ impl Lane {
         }
     }
 
-    /// Forgets the subscriptions that have left the lane. Reports whether none is left.
+    /// Forgets the subscriptions that have left the queue. Reports whether none is left.
     pub fn is_empty(&mut self) -> bool {
         if !self.last.is_empty() && self.shared.done.load(Ordering::Acquire) + 1 >= self.next {
             self.last.clear();
@@ -168,7 +169,7 @@ impl Lane {
         self.last.is_empty()
     }
 
-    /// Reports whether a delivery of this subscription is in the lane, or in the next part.
+    /// Reports whether a delivery of this subscription is in the queue, or in the next part.
     pub fn holds(&self, subscription_id: i64) -> bool {
         let done = || self.shared.done.load(Ordering::Acquire);
         self.last.get(&subscription_id).is_some_and(|number| *number > done())
@@ -179,7 +180,7 @@ impl Lane {
         self.last.insert(subscription_id, self.next);
     }
 
-    /// Records that the next part does not take the lane.
+    /// Records that the next part does not take the filter queue.
     pub fn skip(&mut self) {
         let next = self.next;
         self.last.retain(|_, number| *number != next);
@@ -238,11 +239,11 @@ impl Worker {
     }
 }
 
-/// Returns a lane without a worker, for tests.
+/// Returns a queue without a worker, for tests.
 #[cfg(test)]
-pub fn sample() -> Lane {
+pub fn sample() -> FilterQueue {
     let shared = Arc::new(Shared { done: AtomicU64::new(0), is_full: AtomicBool::new(false) });
-    Lane::new(1 << 20, mpsc::unbounded_channel().0, shared)
+    FilterQueue::new(1 << 20, mpsc::unbounded_channel().0, shared)
 }
 
 #[cfg(test)]
@@ -274,58 +275,58 @@ mod tests {
         part
     }
 
-    fn lane(bytes_max: usize) -> (Lane, mpsc::UnboundedReceiver<Sent>) {
+    fn queue(bytes_max: usize) -> (FilterQueue, mpsc::UnboundedReceiver<Sent>) {
         let (sender, parts) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared { done: AtomicU64::new(0), is_full: AtomicBool::new(false) });
-        (Lane::new(bytes_max, sender, shared), parts)
+        (FilterQueue::new(bytes_max, sender, shared), parts)
     }
 
     #[tokio::test]
-    async fn a_subscription_stays_in_the_lane_until_its_last_part_is_done() {
-        let (mut lane, _parts) = lane(1 << 20);
-        lane.enter(7);
-        assert!(lane.holds(7), "in the part that is being filled");
-        lane.send(part(0, 1, 1)).await;
-        lane.enter(8);
-        lane.send(part(0, 1, 1)).await;
-        assert!(lane.holds(7) && lane.holds(8) && !lane.holds(9) && !lane.is_empty());
-        lane.shared.done.store(1, Ordering::Release);
-        assert!(!lane.holds(7) && lane.holds(8));
-        lane.shared.done.store(2, Ordering::Release);
-        assert!(!lane.holds(8) && lane.is_empty());
-        lane.enter(7);
-        lane.skip();
-        assert!(!lane.holds(7) && lane.is_empty(), "the part was decided elsewhere");
+    async fn a_subscription_stays_in_the_queue_until_its_last_part_is_done() {
+        let (mut queue, _parts) = queue(1 << 20);
+        queue.enter(7);
+        assert!(queue.holds(7), "in the part that is being filled");
+        queue.send(part(0, 1, 1)).await;
+        queue.enter(8);
+        queue.send(part(0, 1, 1)).await;
+        assert!(queue.holds(7) && queue.holds(8) && !queue.holds(9) && !queue.is_empty());
+        queue.shared.done.store(1, Ordering::Release);
+        assert!(!queue.holds(7) && queue.holds(8));
+        queue.shared.done.store(2, Ordering::Release);
+        assert!(!queue.holds(8) && queue.is_empty());
+        queue.enter(7);
+        queue.skip();
+        assert!(!queue.holds(7) && queue.is_empty(), "the part was decided elsewhere");
     }
 
     #[tokio::test]
     async fn the_end_of_a_window_comes_behind_its_parts() {
-        let (mut lane, mut parts) = lane(1 << 20);
-        assert!(!lane.has_window(3));
-        lane.send(part(3, 1, 1)).await;
-        assert!(lane.has_window(3) && !lane.has_window(4));
+        let (mut queue, mut parts) = queue(1 << 20);
+        assert!(!queue.has_window(3));
+        queue.send(part(3, 1, 1)).await;
+        assert!(queue.has_window(3) && !queue.has_window(4));
         let mut last = part(3, 0, 0);
         last.batch.end = Some("5:5:".parse().unwrap());
-        lane.send(last).await;
-        assert!(!lane.has_window(3));
+        queue.send(last).await;
+        assert!(!queue.has_window(3));
         assert!(parts.recv().await.is_some_and(|sent| sent.part.batch.end.is_none()));
         assert!(parts.recv().await.is_some_and(|sent| sent.part.batch.end.is_some()));
     }
 
     #[tokio::test]
-    async fn a_full_lane_makes_the_reader_wait_for_one_part() {
-        let (mut lane, mut parts) = lane(100_000);
-        lane.send(part(0, 100, 1)).await;
-        let mut second = Box::pin(lane.send(part(1, 100, 1)));
+    async fn a_full_queue_makes_the_reader_wait_for_one_part() {
+        let (mut queue, mut parts) = queue(100_000);
+        queue.send(part(0, 100, 1)).await;
+        let mut second = Box::pin(queue.send(part(1, 100, 1)));
         assert!(futures_util::poll!(&mut second).is_pending());
         let first = parts.recv().await;
         assert!(futures_util::poll!(&mut second).is_pending(), "the part is still being evaluated");
         drop(first);
         second.await;
-        assert!(!lane.shared.is_full.load(Ordering::Acquire));
-        // A part that is larger than the lane needs all of it.
+        assert!(!queue.shared.is_full.load(Ordering::Acquire));
+        // A part that is larger than the queue needs all of it.
         drop(parts.recv().await);
-        lane.send(part(2, 1000, 1)).await;
+        queue.send(part(2, 1000, 1)).await;
         assert!(parts.recv().await.is_some());
     }
 

@@ -2,9 +2,9 @@
 //! must neither panic nor break its promise.
 //!
 //! The bytes come from receivers and proxies (answers), subscribers (patterns, filters, headers,
-//! URLs, secret texts), the application's rows (payloads), the database (snapshots) and the operator
-//! (configuration). `fuzzer/` has coverage-guided targets of the same names. `tests/` runs the
-//! functions over the corpus, its mutations and random bytes.
+//! URLs, secret texts), the application's rows (payloads), the database (snapshots) and the
+//! operator (configuration). `fuzzer/` has coverage-guided targets of the same names. `tests/` runs
+//! the functions over the corpus, its mutations and random bytes.
 
 mod answers;
 mod texts;

@@ -1,4 +1,4 @@
-//! Evaluates a parsed path in lax mode, as `executeItem` of Postgres does (`jsonpath_exec.c`). Pure.
+//! Evaluates a parsed path in lax mode, as Postgres does (`jsonpath_exec.c`). Pure.
 //!
 //! In lax mode, a path never fails: a member of a value that is no object is absent. A step takes
 //! the elements of an array instead of the array, one level deep. So do the operands of a

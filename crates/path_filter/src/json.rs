@@ -36,7 +36,7 @@ impl<'a> Value<'a> {
     /// # Errors
     /// See [`Obstacle`].
     pub fn parse(text: &'a [u8]) -> Result<Self, Obstacle> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Scanner { text, at: 0 };
         let value = parser.value(0)?;
         parser.skip_space();
         if parser.at == text.len() { Ok(value) } else { Err(Obstacle::Uncertain) }
@@ -49,12 +49,12 @@ impl<'a> Value<'a> {
     }
 }
 
-struct Parser<'a> {
+struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
 }
 
-impl<'a> Parser<'a> {
+impl<'a> Scanner<'a> {
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }

@@ -151,7 +151,7 @@ impl PartialOrd for Decimal {
 
 #[cfg(test)]
 mod tests {
-    //! Equal values are equal in any spelling, and the order is that of the values.
+    //! Equal values are equal in any spelling, and numbers are ordered by value.
 
     use super::*;
     use proptest::prelude::*;

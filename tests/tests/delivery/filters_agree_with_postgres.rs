@@ -15,20 +15,57 @@ const NAMES: [&str; 8] =
     [r#""a""#, r#""b""#, r#""A""#, r#""x y""#, r#""é""#, r#""\u00e9""#, r#""q\"q""#, r#""\u0061""#];
 
 const NUMBERS: [&str; 20] = [
-    "0", "-0", "0.0", "1", "1.0", "1e0", "10e-1", "100", "1E+2", "0.1", "0.10000000000000000000001", "-1.5", "2",
-    "1e400", "1e-400", "-1e400", "12345678901234567890", "12345678901234567890.0", "999999999999999999",
+    "0",
+    "-0",
+    "0.0",
+    "1",
+    "1.0",
+    "1e0",
+    "10e-1",
+    "100",
+    "1E+2",
+    "0.1",
+    "0.10000000000000000000001",
+    "-1.5",
+    "2",
+    "1e400",
+    "1e-400",
+    "-1e400",
+    "12345678901234567890",
+    "12345678901234567890.0",
+    "999999999999999999",
     "1000000000000000000",
 ];
 
 const STRINGS: [&str; 15] = [
-    r#""""#, r#""a""#, r#""b""#, r#""ab""#, r#""A""#, r#""é""#, r#""\u00e9""#, r#""e\u0301""#, r#""😀""#,
-    r#""\ud83d\ude00""#, r#""\uffff""#, r#""1""#, r#""true""#, r#""a\nb\/\\""#, r#""null""#,
+    r#""""#,
+    r#""a""#,
+    r#""b""#,
+    r#""ab""#,
+    r#""A""#,
+    r#""é""#,
+    r#""\u00e9""#,
+    r#""e\u0301""#,
+    r#""😀""#,
+    r#""\ud83d\ude00""#,
+    r#""\uffff""#,
+    r#""1""#,
+    r#""true""#,
+    r#""a\nb\/\\""#,
+    r#""null""#,
 ];
 
 /// Texts that are json. Postgres cannot make jsonb of some, and the daemon leaves others to it.
 const NASTY: [&str; 9] = [
-    r#""\u0000""#, r#""a\ud800""#, r#""\ude00\ud83d""#, r#"{"\u0000": 1}"#, "1e5000", "1e-20000", "1e200000",
-    r#"{"a": 1, "a": "\u0000", "a": 1}"#, "[[[[[[[[[[1]]]]]]]]]]",
+    r#""\u0000""#,
+    r#""a\ud800""#,
+    r#""\ude00\ud83d""#,
+    r#"{"\u0000": 1}"#,
+    "1e5000",
+    "1e-20000",
+    "1e200000",
+    r#"{"a": 1, "a": "\u0000", "a": 1}"#,
+    "[[[[[[[[[[1]]]]]]]]]]",
 ];
 
 struct Random(StdRng);
@@ -73,7 +110,8 @@ impl Random {
             1 => format!(r#"{{"a": {}, "b": 1}}"#, self.of(&NASTY)),
             _ => self.json(3),
         };
-        let mut text = |share: usize| (self.below(3) < share).then(|| self.of(&["a", "b", "é", "😀", "1"]).into());
+        let mut text =
+            |share: usize| (self.below(3) < share).then(|| self.of(&["a", "b", "é", "😀", "1"]).into());
         let (key, table, actor, origin) = (text(2), text(2), text(1), text(1));
         let previous = (self.below(2) == 0).then(|| self.json(2));
         Row { data, previous, key, table, actor, origin, is_truncated: self.below(4) == 0 }
@@ -83,7 +121,8 @@ impl Random {
     fn path(&mut self, from: &str, depth: usize) -> String {
         let mut path = from.to_owned();
         if from == "$" && self.below(8) > 0 {
-            path += self.of(&[".data", ".data", ".data", ".previous", ".type", ".key", ".actor", ".truncated"]);
+            path +=
+                self.of(&[".data", ".data", ".data", ".previous", ".type", ".key", ".actor", ".truncated"]);
         }
         for _ in 0..self.below(3) {
             path += &match self.below(10) {
@@ -188,7 +227,8 @@ impl Row {
 async fn printed(database: &Database, filters: &[String]) -> Vec<String> {
     let session = database.client().await;
     let print = "select path::jsonpath::text from unnest($1::text[]) with ordinality f (path, n) order by n";
-    let rows = session.query(print, &[&filters]).await.unwrap_or_else(|error| panic!("{error:?}: {filters:#?}"));
+    let rows =
+        session.query(print, &[&filters]).await.unwrap_or_else(|error| panic!("{error:?}: {filters:#?}"));
     rows.iter().map(|row| row.get(0)).collect()
 }
 

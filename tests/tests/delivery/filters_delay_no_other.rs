@@ -1,5 +1,5 @@
-//! Promise: a subscription without a filter never waits for one that has a filter. What waits for a
-//! filter is not lost, and stays in order.
+//! Promise: a subscription without a filter never waits for one that has a filter. Deliveries that
+//! wait for a filter are not lost, and stay in order.
 
 use e2e::{
     PATIENCE,
@@ -98,8 +98,8 @@ async fn an_event_that_waits_meets_the_filter_of_its_moment() {
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
-/// The daemon leaves a number of more than a thousand digits to Postgres. So every third event takes
-/// a longer way than the others.
+/// The daemon leaves a number of more than a thousand digits to Postgres. So every third event
+/// takes a longer way than the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn decided_and_undecided_events_of_a_subscription_stay_in_order() {
     let world = World::new().await;

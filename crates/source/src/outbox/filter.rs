@@ -1,15 +1,15 @@
 //! Removes the deliveries that their subscription's filter rejects. Runs after the router.
 //!
 //! The daemon decides most filters itself, for each event as it is routed. Postgres evaluates the
-//! others ([`filter_queue`](super::filter_queue)). The router supplies the filter that applied when the event was
-//! captured. The table may contain a newer filter by now.
+//! others ([`filter_queue`](super::filter_queue)). The router supplies the filter that applied when
+//! the event was captured. The table may contain a newer filter by now.
 //!
 //! There are two exceptions. After a start, deliveries without an attempt and without a queue row
 //! are evaluated with the present filters. An event of the last second before a crash, or one that
 //! was in the queue, may therefore meet a newer filter. And if a filter is too slow, its deliveries
 //! go to the queue: the filter that the subscription has when it opens again decides.
 
-use super::filter_queue::{FilterQueue, Part};
+use super::filter_queue::{FilterQueue, Portion};
 use crate::{
     matching::{Matching, Pair},
     outbox::Error,
@@ -63,7 +63,7 @@ impl Filter {
         event: &Event,
         (router, revisions): (&Router, &Revisions),
         targets: &mut Vec<i64>,
-        part: &mut Part,
+        part: &mut Portion,
         queue: &mut FilterQueue,
     ) {
         let has_filters = router.filters() || !revisions.is_empty();
@@ -101,7 +101,7 @@ impl Filter {
     ///
     /// # Errors
     /// The errors of the connection.
-    pub async fn decide(&mut self, client: &Client, part: &mut Part) -> Result<(), Error> {
+    pub async fn decide(&mut self, client: &Client, part: &mut Portion) -> Result<(), Error> {
         part.decide(client, &mut self.matching, &self.slow_filters).await
     }
 }
@@ -129,13 +129,13 @@ mod tests {
         Router::new(table.into_iter().collect())
     }
 
-    fn selected(filter: &mut Filter, queue: &mut FilterQueue, event: &Event) -> (Vec<i64>, Part) {
-        let (mut targets, mut part) = (vec![1, 2, 3, 4], Part::default());
+    fn selected(filter: &mut Filter, queue: &mut FilterQueue, event: &Event) -> (Vec<i64>, Portion) {
+        let (mut targets, mut part) = (vec![1, 2, 3, 4], Portion::default());
         filter.select(event, (&router(), &Revisions::default()), &mut targets, &mut part, queue);
         (targets, part)
     }
 
-    fn asked(part: &Part) -> Vec<i64> {
+    fn asked(part: &Portion) -> Vec<i64> {
         part.asked.iter().map(|pair| pair.subscription_id).collect()
     }
 

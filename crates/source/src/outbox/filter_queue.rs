@@ -1,20 +1,20 @@
 //! The filter queue: deliveries whose filter only Postgres can evaluate.
 //!
-//! A subscription without a filter must not wait for a filter. So the reader sends what it has
-//! decided to the scheduler at once, and puts the rest into this queue, in parts. A worker evaluates
-//! the parts in their order, and sends them to the scheduler. It has a connection of its own, which
-//! it opens for the first part.
+//! A subscription without a filter must not wait for a filter. So the reader sends decided
+//! deliveries to the scheduler at once, and puts the others into this queue, in parts. A worker
+//! evaluates the parts in their order, and sends them to the scheduler. It has a connection of its
+//! own, which it opens for the first part.
 //!
 //! * **Checkpoint.** If a window has a part here, the end of the window comes behind that part. The
 //!   scheduler closes a window only with its end. So the checkpoint does not pass the queue.
 //! * **Order.** A delivery follows an earlier one of its subscription into the queue, even if it is
 //!   decided. When the last one has left the queue, the next one goes to the scheduler again.
-//! * **Memory.** The queue has a limit in bytes. If it is full, the reader waits until the worker is
-//!   done with a part, and all subscriptions wait with it. While the reader waits, the worker does
-//!   not evaluate parts that have few deliveries for each event, but sends them on undecided. They
-//!   become rows of `webhook.queue`, and are evaluated later. So a few expensive filters delay
-//!   nobody for long. Many filters for each event can: it costs less to evaluate them than to write
-//!   their rows.
+//! * **Memory.** The queue has a limit in bytes. If it is full, the reader waits until the worker
+//!   is done with a part, and all subscriptions wait with it. While the reader waits, the worker
+//!   does not evaluate parts that have few deliveries for each event, but sends them on undecided.
+//!   They become rows of `webhook.queue`, and are evaluated later. So a few expensive filters do
+//!   not delay the others for long. Many filters for each event can: it costs less to evaluate them
+//!   than to write their rows.
 //!
 //! The queue is empty during a recovery, because the reader evaluates recovered deliveries itself.
 //! The next session reads again what is in the queue at the end of a session.
@@ -46,12 +46,12 @@ const UNIT_BYTES: usize = 1024;
 
 /// Some deliveries of a window. Those of `asked` are not decided.
 #[derive(Debug, Default)]
-pub struct Part {
+pub struct Portion {
     pub batch: Batch,
     pub asked: Vec<Pair>,
 }
 
-impl Part {
+impl Portion {
     /// Evaluates the filters of the part.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ fn deliveries(pairs: &[Pair]) -> Deliveries {
 
 /// A part on its way.
 struct Sent {
-    part: Part,
+    part: Portion,
     number: u64,
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -192,7 +192,7 @@ impl FilterQueue {
     }
 
     /// Sends the next part. Waits for room.
-    pub async fn send(&mut self, part: Part) {
+    pub async fn send(&mut self, part: Portion) {
         match part.batch.end {
             None => self.windows.insert(part.batch.window),
             Some(_) => self.windows.remove(&part.batch.window),
@@ -256,12 +256,13 @@ mod tests {
         message::{Budget, Message},
     };
 
-    fn part(window: u64, events: i64, targets_each: usize) -> Part {
+    fn part(window: u64, events: i64, targets_each: usize) -> Portion {
         let budget = Arc::new(Budget::default());
         let message = |id: i64| Arc::new(Message::new(Event::sample(id), &budget));
         let events: Vec<_> = (1..=events).map(|id| (message(id), id as usize * targets_each)).collect();
         let targets = events.iter().flat_map(|_| 0..targets_each as i64).collect();
-        let mut part = Part { batch: Batch { window, events, targets, ..Batch::default() }, asked: vec![] };
+        let mut part =
+            Portion { batch: Batch { window, events, targets, ..Batch::default() }, asked: vec![] };
         part.asked = part
             .batch
             .deliveries()

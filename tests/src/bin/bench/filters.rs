@@ -58,7 +58,13 @@ async fn beside(report: &mut Report, sink: &Sink, name: &str, (filter, count): (
         besides.push(beside);
     }
     let note = format!("alone: {:.2} ms; {PER_SECOND} events/s", median(&alones));
-    report.add(&format!("latency p99 beside {count} filters {name}"), median(&besides), "ms", Goal::None, note);
+    report.add(
+        &format!("latency p99 beside {count} filters {name}"),
+        median(&besides),
+        "ms",
+        Goal::None,
+        note,
+    );
     report.add(&format!("latency p99 beside {count} filters {name} / alone"), median(&ratios), "", goal, "");
 }
 

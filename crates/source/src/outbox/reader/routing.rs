@@ -4,7 +4,7 @@ use super::{DELIVERY_REQUESTED, Reader};
 use crate::{
     outbox::{
         BATCH_TARGETS_MAX, Error,
-        filter_queue::Part,
+        filter_queue::Portion,
         recovered::Recovered,
         requested::{Requested, requested},
     },
@@ -37,7 +37,7 @@ impl Reader {
         let mut events = events.into_iter().peekable();
         loop {
             let new = || Batch { window, is_recovered, ..Batch::default() };
-            let (mut batch, mut part) = (new(), Part { batch: new(), asked: Vec::new() });
+            let (mut batch, mut part) = (new(), Portion { batch: new(), asked: Vec::new() });
             while batch.targets.len() + part.batch.targets.len() < BATCH_TARGETS_MAX
                 && let Some(event) = events.next()
             {
@@ -68,7 +68,7 @@ impl Reader {
 
     /// Sends the decided deliveries to the scheduler, and the others into the filter queue. The end of a
     /// window follows its last part.
-    async fn hand_on_parts(&mut self, mut batch: Batch, mut part: Part, end: Option<Snapshot>) {
+    async fn hand_on_parts(&mut self, mut batch: Batch, mut part: Portion, end: Option<Snapshot>) {
         let has_part = !part.batch.targets.is_empty();
         let is_queued = has_part || (end.is_some() && self.filter_queue.has_window(batch.window));
         *(if is_queued { &mut part.batch.end } else { &mut batch.end }) = end;
@@ -84,7 +84,7 @@ impl Reader {
     fn add(
         &mut self,
         batch: &mut Batch,
-        part: &mut Part,
+        part: &mut Portion,
         event: Event,
         (router, revisions): (&Router, &Revisions),
     ) {

@@ -10,6 +10,7 @@ use delivery::{
     snapshot::Snapshot,
 };
 use event_type::Pattern;
+use path_filter::{Document, PathFilter, Subject};
 use seal::{KeyRing, PrivateKey, Purpose};
 use sender::{
     address_policy::{AddressPolicy, Ports},
@@ -53,6 +54,20 @@ pub fn pattern(bytes: &[u8]) {
     }
     for prefix in event_type::prefixes(name) {
         assert!(name.starts_with(prefix));
+    }
+}
+
+/// Parses a filter and evaluates it on a payload, separated by a line break. The negation of a
+/// condition never holds together with the condition.
+pub fn filter(bytes: &[u8]) {
+    let Some((filter, payload)) = text(bytes).and_then(|text| text.split_once('\n')) else { return };
+    let Some(parsed) = PathFilter::parse(filter) else { return };
+    let subject = Subject { event_type: "order.created", data: payload.as_bytes(), ..Subject::default() };
+    let matches = |filter: &PathFilter| filter.matches(&Document::new(subject));
+    assert_eq!(matches(&parsed), matches(&parsed), "{filter} {payload}");
+    if let Some(negated) = PathFilter::parse(&format!("!({filter})")) {
+        let both = matches(&parsed) == Some(true) && matches(&negated) == Some(true);
+        assert!(!both, "{filter} {payload}");
     }
 }
 

@@ -75,6 +75,8 @@ pub enum Purpose {
     Control,
     /// Reads the outbox.
     Reader,
+    /// Evaluates filters that the daemon cannot decide.
+    Filters,
     /// Writes results and the checkpoint.
     Ledger,
     /// Reads the queue.

@@ -49,7 +49,9 @@ const INDEXES_ONLY: &str = "set enable_seqscan = off; set enable_bitmapscan = of
 /// The errors of the connection, and of a server that does not let this role set a parameter.
 pub async fn apply(client: &Client, purpose: Purpose) -> Result<(), Error> {
     let plans = match purpose {
-        Purpose::Reader | Purpose::Queue | Purpose::Ledger | Purpose::Backfill => INDEXES_ONLY,
+        Purpose::Reader | Purpose::Filters | Purpose::Queue | Purpose::Ledger | Purpose::Backfill => {
+            INDEXES_ONLY
+        }
         _ => "",
     };
     client.batch_execute(NO_LIMITS).await?;

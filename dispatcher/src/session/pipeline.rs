@@ -38,6 +38,9 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 /// How long the last writes may take at the end.
 pub const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The part of the memory for events that may wait for filters.
+const UNDECIDED_SHARE: usize = 4;
+
 /// What the tasks need of the session.
 pub struct Parts {
     pub reader: Client,
@@ -118,6 +121,8 @@ impl Pipeline {
             budget: Arc::clone(&budget),
             secrets: Arc::clone(&settings.secrets),
             slow_filters: Arc::clone(&slow_filters),
+            server: (server.clone(), watch.clone()),
+            undecided_bytes_max: settings.memory_bytes_max / UNDECIDED_SHARE,
             feed,
             verification,
             stop: stop_reading.clone(),

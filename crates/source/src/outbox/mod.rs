@@ -7,6 +7,7 @@
 mod durable;
 pub mod extent;
 mod filter;
+mod filter_queue;
 pub mod gate;
 pub mod highest;
 pub mod pages;

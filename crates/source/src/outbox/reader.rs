@@ -5,6 +5,7 @@
 //! ends the window. The bounded channel to the scheduler is the backpressure: while it is full, the
 //! loop reads nothing.
 
+mod recovery;
 mod routing;
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
         Error, durable,
         extent::Order,
         filter::Filter,
+        filter_queue::{self, FilterQueue},
         gate::Gate,
         highest::HighestNumber,
         pages::{self, Frozen, Pages},
@@ -25,12 +27,12 @@ use crate::{
     slow_filters::SlowFilters,
     subscriptions,
 };
-use database::Client;
+use database::{Client, Target, Watch};
 use delivery::{
     feed::{Feed, VerificationInput},
     message::Budget,
     snapshot::Snapshot,
-    subscription::{Subscriptions, Update},
+    subscription::Update,
 };
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -42,7 +44,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 
 /// Time between two polls while the daemon is awake.
 const POLL_INTERVAL: Duration = Duration::from_micros(500);
@@ -87,6 +89,9 @@ pub struct Start {
     pub budget: Arc<Budget>,
     pub secrets: Arc<SecretStore>,
     pub slow_filters: Arc<SlowFilters>,
+    /// Where filters are evaluated, and the bytes that may wait for this.
+    pub server: (Target, Watch),
+    pub undecided_bytes_max: usize,
     pub feed: mpsc::Sender<Feed>,
     /// The task that asks receivers for confirmation.
     pub verification: mpsc::UnboundedSender<VerificationInput>,
@@ -112,6 +117,9 @@ struct Reader {
     stop: CancellationToken,
     poll: Poll,
     filter: Filter,
+    filter_queue: FilterQueue,
+    /// The subscriptions of one event, while it is routed.
+    targets: Vec<i64>,
     cursor: Cursor,
     router: Arc<Router>,
     next_window: u64,
@@ -138,8 +146,18 @@ struct Large {
 /// Reads until `stop` or an error. Begins with everything since the checkpoint.
 ///
 /// # Errors
-/// The errors of the connection, and the loss of the leader's lock.
+/// The errors of the connections, and the loss of the leader's lock.
 pub async fn run(start: Start) -> Result<(), Error> {
+    let (slow_filters, feed) = (Arc::clone(&start.slow_filters), start.feed.clone());
+    let server = start.server.clone();
+    let (filter_queue, worker) = filter_queue::open(start.undecided_bytes_max, server, slow_filters, feed);
+    tokio::select! {
+        ended = read(start, filter_queue) => ended,
+        Err(error) = worker.run() => Err(error),
+    }
+}
+
+async fn read(start: Start, filter_queue: FilterQueue) -> Result<(), Error> {
     let Start {
         mut client,
         gate,
@@ -156,9 +174,10 @@ pub async fn run(start: Start) -> Result<(), Error> {
         feed,
         verification,
         stop,
+        ..
     } = start;
     let reloads = secrets.reloads();
-    let (cursor, router, large) = recover(&mut client, &secrets, checkpoint).await?;
+    let (cursor, router, large) = recovery::open(&mut client, &secrets, checkpoint).await?;
     present.set(cursor.ring());
     let update = Update::All(Arc::new(router.subscriptions().clone()));
     let now = Instant::now();
@@ -179,6 +198,8 @@ pub async fn run(start: Start) -> Result<(), Error> {
         poll: Poll::default(),
         present,
         filter: Filter::new(slow_filters),
+        filter_queue,
+        targets: Vec::new(),
         cursor,
         router,
         next_window: u64::from(large.is_some()),
@@ -198,36 +219,6 @@ pub async fn run(start: Start) -> Result<(), Error> {
         reader.step().await?;
     }
     Ok(())
-}
-
-/// Freezes a snapshot, reads the subscriptions in it, and measures the window between it and the
-/// checkpoint.
-async fn recover(
-    client: &mut Client,
-    secrets: &SecretStore,
-    checkpoint: Snapshot,
-) -> Result<(Cursor, Arc<Router>, Option<Large>), Error> {
-    let frozen = pages::freeze(client).await?;
-    let router = Arc::new(Router::new(subscriptions::load(&frozen.transaction, secrets, None).await?));
-    let pages = Pages::open(&frozen, checkpoint, Order::Strict).await?;
-    let recovered = Recovered::open(&frozen.transaction, pages.ids()).await?;
-    // The subscriptions may have changed since the checkpoint, too.
-    let mut revisions = Revisions::default();
-    if let Some(first_change) = pages.first_change() {
-        let changes = pages.changes(&frozen, first_change).await?;
-        revisions = Revisions::new(&Subscriptions::new(), changes, router.subscriptions());
-    }
-    let cursor = Cursor::new(frozen.snapshot.clone(), frozen.ring);
-    frozen.transaction.commit().await?;
-    info!(events = pages.rows(), subscriptions = router.subscriptions().len(), "outbox.recovers");
-    let large = (pages.rows() > 0).then(|| Large {
-        window: 0,
-        pages,
-        router: Arc::clone(&router),
-        revisions,
-        recovered: Some(recovered),
-    });
-    Ok((cursor, router, large))
 }
 
 /// Waits for the interval, or for ever.

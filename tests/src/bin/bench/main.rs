@@ -4,8 +4,8 @@
 //! Each figure that depends on the machine is a ratio of two variants that take turns in one run;
 //! the value is the median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000)
 //! set the size. Arguments name the parts to run: `drain fanout latency admin memory idle disk
-//! statistics crowd fairness views pinned rejections scripts`, default all. A number after `pinned`
-//! is its minutes.
+//! statistics crowd fairness filters views pinned rejections scripts`, default all. A number after
+//! `pinned` is its minutes.
 
 mod admin;
 mod bare;
@@ -14,6 +14,7 @@ mod disk;
 mod drain;
 mod fairness;
 mod fanout;
+mod filters;
 mod idle;
 mod latency;
 mod memory;
@@ -58,6 +59,9 @@ fn main() -> std::process::ExitCode {
         }
         if wanted("fairness") {
             fairness::run(&mut report).await;
+        }
+        if wanted("filters") {
+            filters::run(&mut report).await;
         }
         if wanted("memory") {
             memory::run(&mut report).await;

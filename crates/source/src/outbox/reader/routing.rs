@@ -4,6 +4,7 @@ use super::{DELIVERY_REQUESTED, Reader};
 use crate::{
     outbox::{
         BATCH_TARGETS_MAX, Error,
+        filter_queue::Portion,
         recovered::Recovered,
         requested::{Requested, requested},
     },
@@ -16,7 +17,7 @@ use delivery::{
     snapshot::Snapshot,
     subscription::{Subscriptions, Update},
 };
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 impl Reader {
     /// Routes events and sends them on, in as many batches as their deliveries need.
@@ -32,28 +33,61 @@ impl Reader {
         if let Some(last) = events.last() {
             self.highest.note(last.id);
         }
+        self.filter.prepare(&self.client, tables).await?;
         let mut events = events.into_iter().peekable();
         loop {
-            let mut batch = Batch { window, is_recovered, ..Batch::default() };
-            while batch.targets.len() < BATCH_TARGETS_MAX
+            let new = || Batch { window, is_recovered, ..Batch::default() };
+            let (mut batch, mut part) = (new(), Portion { batch: new(), asked: Vec::new() });
+            while batch.targets.len() + part.batch.targets.len() < BATCH_TARGETS_MAX
                 && let Some(event) = events.next()
             {
-                self.add(&mut batch, event, tables);
+                self.add(&mut batch, &mut part, event, tables);
             }
-            if let Some(recovered) = recovered {
-                recovered.filter_out(&self.client, &mut batch).await?;
-            }
-            self.filter.filter_out(&self.client, &mut batch, tables).await?;
             let is_last = events.peek().is_none();
-            batch.end = end.clone().filter(|_| is_last);
-            self.hand_on(Feed::Batch(batch)).await;
+            if let Some(recovered) = recovered {
+                // The scheduler must have all recovered deliveries before the first new one. So
+                // these do not take the filter queue.
+                recovered.filter_out(&self.client, &mut batch).await?;
+                recovered.filter_out(&self.client, &mut part.batch).await?;
+                let left: HashSet<(i64, i64)> = part.batch.pairs().collect();
+                part.asked.retain(|pair| left.contains(&(pair.event_id, pair.subscription_id)));
+                self.filter.decide(&self.client, &mut part).await?;
+                self.filter_queue.skip();
+                part.batch.end = end.clone().filter(|_| is_last);
+                self.hand_on(Feed::Batch(batch)).await;
+                self.hand_on(Feed::Batch(part.batch)).await;
+            } else {
+                let end = end.clone().filter(|_| is_last);
+                self.hand_on_parts(batch, part, end).await;
+            }
             if is_last {
                 return Ok(());
             }
         }
     }
 
-    fn add(&self, batch: &mut Batch, event: Event, (router, revisions): (&Router, &Revisions)) {
+    /// Sends the decided deliveries to the scheduler, and the others into the filter queue. The end of a
+    /// window follows its last part.
+    async fn hand_on_parts(&mut self, mut batch: Batch, mut part: Portion, end: Option<Snapshot>) {
+        let has_part = !part.batch.targets.is_empty();
+        let is_queued = has_part || (end.is_some() && self.filter_queue.has_window(batch.window));
+        *(if is_queued { &mut part.batch.end } else { &mut batch.end }) = end;
+        self.hand_on(Feed::Batch(batch)).await;
+        if is_queued {
+            tokio::select! {
+                () = self.filter_queue.send(part) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        batch: &mut Batch,
+        part: &mut Portion,
+        event: Event,
+        (router, revisions): (&Router, &Revisions),
+    ) {
         if &*event.event_type == DELIVERY_REQUESTED {
             match requested(&event) {
                 Some(Requested::Delivery(request)) => batch.requests.push(request),
@@ -71,11 +105,23 @@ impl Reader {
         {
             let _ = self.verification.send(VerificationInput::Wanted(id));
         }
-        let start = batch.targets.len();
-        router.route_revised(revisions, &event, &mut batch.targets);
-        if batch.targets.len() > start {
-            batch.events.push((Arc::new(Message::new(event, &self.budget)), batch.targets.len()));
+        let start = part.batch.targets.len();
+        let mut targets = std::mem::take(&mut self.targets);
+        router.route_revised(revisions, &event, &mut targets);
+        self.filter.select(&event, (router, revisions), &mut targets, part, &mut self.filter_queue);
+        let is_in_part = part.batch.targets.len() > start;
+        if !targets.is_empty() || is_in_part {
+            let message = Arc::new(Message::new(event, &self.budget));
+            if is_in_part {
+                part.batch.events.push((Arc::clone(&message), part.batch.targets.len()));
+            }
+            if !targets.is_empty() {
+                batch.targets.append(&mut targets);
+                batch.events.push((message, batch.targets.len()));
+            }
         }
+        targets.clear();
+        self.targets = targets;
     }
 
     /// Reports the subscriptions that are held because of the cost of their filters.

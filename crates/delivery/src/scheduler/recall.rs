@@ -92,7 +92,8 @@ impl Scheduler {
     }
 
     /// Applies an answer of the queue reader.
-    pub fn loaded(&mut self, loaded: Loaded) {
+    pub fn loaded(&mut self, mut loaded: Loaded) {
+        loaded.rows_mut().for_each(|row| self.withhold(row));
         match loaded {
             Loaded::ReceiverHealth(health) => self.restore_health(health),
             Loaded::Ordered(rows) => self.restore_groups(rows),

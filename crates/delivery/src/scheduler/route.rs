@@ -15,6 +15,7 @@ use crate::{
         work::Work,
     },
     send_queue::{Capacity, STALL, STALL_CAPACITY, SendQueue},
+    subscription::Subscription,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -42,6 +43,7 @@ impl Scheduler {
     pub fn feed(&mut self, feed: Feed, now: Now) {
         match feed {
             Feed::Subscriptions(update) => self.update_subscriptions(&update, now),
+            Feed::InternalTypes(internal) => self.set_internal(internal),
             Feed::Recovered => self.recovered(),
             Feed::Batch(batch) => {
                 self.shared.progress.open(batch.window, now.at);
@@ -111,6 +113,9 @@ impl Scheduler {
         // The subscription was removed after the event was routed. There is nothing to deliver or
         // to record.
         let Some(mut work) = self.work_or_new(id) else { return true };
+        if !work.may_get(message.event()) {
+            return true;
+        }
         if work.queue.groups.is_some() && !work.shared.is_known {
             return false;
         }
@@ -165,7 +170,9 @@ impl Scheduler {
     fn take_overflowing(&mut self, owner: usize, over: Over, now: Now) -> bool {
         let Some(delivery) = self.overflow.pop(owner) else { return false };
         let Overflowing { id, message, window, state, .. } = &delivery;
-        if !self.subscriptions.contains_key(id) {
+        let may_get =
+            |subscription: &Arc<Subscription>| subscription.may_get(message.event(), &self.shared.internal);
+        if !self.subscriptions.get(id).is_some_and(may_get) {
             self.shared.progress.resolve(*window, 1);
             return true;
         }

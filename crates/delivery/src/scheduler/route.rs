@@ -22,6 +22,9 @@ use std::{sync::Arc, time::Duration};
 /// Number of deliveries that leave the overflow at once if it is full.
 const OVERFLOW_SPILL: usize = 1000;
 
+/// Number of owners whose deliveries cannot leave the overflow that one step looks at.
+const BLOCKED_MAX: usize = 64;
+
 /// A batch, and the position up to which it has been routed.
 #[derive(Debug)]
 pub struct Pending {
@@ -70,14 +73,7 @@ impl Scheduler {
     /// Routes the pending batch as far as there is capacity. Deliveries that wait for their owner's
     /// share go first.
     pub(super) fn route(&mut self, now: Now) {
-        for owner in self.overflow.owners() {
-            while !self.shared.owners.is_full(owner, FRESH_SUM_MAX) {
-                let over = self.over(now);
-                if !self.take_overflowing(owner, over, now) {
-                    break;
-                }
-            }
-        }
+        self.drain_overflow(now);
         let Some(mut pending) = self.pending.take() else { return };
         while let Some((message, end)) = pending.batch.events.get(pending.event) {
             while pending.target < *end {
@@ -99,6 +95,24 @@ impl Scheduler {
             if pending.batch.is_recovered {
                 self.recovered();
             }
+        }
+    }
+
+    /// Takes deliveries out of the overflow whose owners may have more in memory. The owners take
+    /// turns, and a step looks at few that may not.
+    fn drain_overflow(&mut self, now: Now) {
+        let mut blocked = 0;
+        while blocked < BLOCKED_MAX.min(self.overflow.owners_len())
+            && self.shared.owners.fresh() < FRESH_SUM_MAX
+            && let Some(owner) = self.overflow.next_owner()
+        {
+            while !self.shared.owners.is_full(owner, FRESH_SUM_MAX) {
+                let over = self.over(now);
+                if !self.take_overflowing(owner, over, now) {
+                    break;
+                }
+            }
+            blocked += usize::from(self.overflow.holds(owner));
         }
     }
 
@@ -148,7 +162,9 @@ impl Scheduler {
         if !must_wait && self.take(id, message, target, over, now) {
             return true;
         }
-        if self.overflow.is_full() && !self.spill_overflow(now) {
+        // The overflow keeps events in memory, too.
+        let is_over_memory = over != Over::No && self.is_over_memory();
+        if (self.overflow.is_full() && !self.spill_overflow(now)) || is_over_memory {
             return false;
         }
         let (message, (window, state)) = (Arc::clone(message), target);
@@ -183,26 +199,27 @@ impl Scheduler {
         is_taken
     }
 
-    /// Writes rows for the oldest deliveries of the owner with the most in the overflow. Reports
+    /// Writes rows for the oldest deliveries of the owners with the most in the overflow. Reports
     /// whether there is capacity again.
     fn spill_overflow(&mut self, now: Now) -> bool {
-        if let Some(owner) = self.overflow.fullest() {
-            for _ in 0..OVERFLOW_SPILL {
-                if !self.take_overflowing(owner, Over::Long, now) {
-                    break;
-                }
+        for _ in 0..OVERFLOW_SPILL {
+            let Some(owner) = self.overflow.fullest() else { break };
+            if !self.take_overflowing(owner, Over::Long, now) {
+                break;
             }
         }
         !self.overflow.is_full()
+    }
+
+    fn is_over_memory(&self) -> bool {
+        self.budget.bytes_held() > self.shared.limits.memory_bytes_max
     }
 
     /// Returns whether there is too much in memory. While the send queues together make progress,
     /// the reader waits for them. If not, the fullest send queue spills. If none has a new
     /// delivery, new events are not kept in memory either.
     fn over(&mut self, now: Now) -> Over {
-        if self.budget.bytes_held() <= self.shared.limits.memory_bytes_max
-            && self.shared.owners.fresh() < FRESH_SUM_MAX
-        {
+        if !self.is_over_memory() && self.shared.owners.fresh() < FRESH_SUM_MAX {
             self.over_since = None;
             return Over::No;
         }

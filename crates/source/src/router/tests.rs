@@ -1,7 +1,12 @@
 //! The router finds what a linear scan finds, also within a window and after changes.
 
 use super::*;
-use delivery::{snapshot::Snapshot, subscription::Ordering};
+use delivery::{
+    scope::{Audience, Scope},
+    snapshot::Snapshot,
+    subscription::Ordering,
+};
+use event_type::Pattern;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -62,6 +67,7 @@ fn within_a_window_an_event_meets_the_patterns_of_its_moment() {
         patterns: vec![Pattern::parse(text).unwrap()],
         exclude_origin: Box::default(),
         filter: None,
+        audience: None,
     };
     let change = |event_id, subscription_id, previous: &str, text: &str| Change {
         event_id,
@@ -118,9 +124,10 @@ fn within_a_window_origins_and_filters_are_those_of_the_moment() {
         patterns: vec![Pattern::All],
         exclude_origin: [origin.into()].into(),
         filter: filter.map(Arc::from),
+        audience: None,
     };
     let subscription = |rule: Rule| {
-        let Rule { patterns, exclude_origin, filter } = rule;
+        let Rule { patterns, exclude_origin, filter, .. } = rule;
         Arc::new(Subscription { patterns, exclude_origin, filter, ..Subscription::sample(1) })
     };
     let table = |rule| -> Subscriptions { [(1, subscription(rule))].into() };
@@ -141,7 +148,99 @@ fn within_a_window_origins_and_filters_are_those_of_the_moment() {
     }
 }
 
+#[test]
+fn within_a_window_an_event_meets_owner_and_scope_of_its_moment() {
+    let audience = |owner: &str, scope| Some(Audience { owner: owner.into(), scope });
+    let rule = |audience| Rule {
+        patterns: vec![Pattern::All],
+        exclude_origin: Box::default(),
+        filter: None,
+        audience,
+    };
+    let change = |event_id, previous, now| Change {
+        event_id,
+        subscription_id: 1,
+        rule: rule(now),
+        previous: rule(previous),
+    };
+    let (of_a, of_b) = (audience("a", Scope::Own), audience("b", Scope::Own));
+    let of_all = audience("b", Scope::All);
+    let changes =
+        vec![change(10, of_a.clone(), of_b.clone()), change(20, of_b, of_all), change(30, None, None)];
+    let end: Subscriptions =
+        [(1, Arc::new(Subscription { owner: "b".into(), ..Subscription::sample(1) }))].into();
+    let end = Router::new(end);
+    let revisions = Revisions::new(&Subscriptions::new(), changes, end.subscriptions())
+        .with_internal(["secret.made".into()].into());
+    let gets = |id, owner: &str, event_type: &str| {
+        let mut matched = Vec::new();
+        let event = Event { owner: Some(owner.into()), ..event(event_type, 10, None) };
+        end.route_revised(&revisions, &Event { id, ..event }, &mut matched);
+        !matched.is_empty()
+    };
+    let at = |id| ["a", "b", "c"].map(|owner| gets(id, owner, "a.x"));
+    assert_eq!(at(9), [true, false, false]);
+    assert_eq!(at(11), [false, true, false]);
+    assert_eq!(at(21), [true, true, true]);
+    assert_eq!(at(31), [true, true, true]);
+    assert_eq!([11, 21].map(|id| gets(id, "b", "secret.made")), [false, true], "internal in the window");
+}
+
+#[test]
+fn one_owner_among_many_is_found() {
+    let own = |id: i64| Subscription {
+        owner: format!("tenant-{id}").into(),
+        scope: Scope::Own,
+        ..Subscription::sample(id)
+    };
+    let mut router = Router::new((1..=1000).map(|id| (id, Arc::new(own(id)))).collect());
+    router.set_internal(Arc::new(["staff.paid".into()].into()));
+    let of = |owner: &str, event_type| Event { owner: Some(owner.into()), ..event(event_type, 10, None) };
+    assert_eq!(route(&router, &of("tenant-7", "a.b")), [7]);
+    assert_eq!(route(&router, &of("tenant-7", "staff.paid")), [] as [i64; 0]);
+    assert_eq!(route(&router, &of("*", "a.b")).len(), 1000);
+    assert_eq!(route(&router, &of("stranger", "a.b")), [] as [i64; 0]);
+    assert_eq!(route(&router, &event("a.b", 10, None)), [] as [i64; 0]);
+    assert_eq!(route(&router, &event("webhook.ping", 10, Some(9))), [9]);
+}
+
+fn audiences() -> impl Strategy<Value = (&'static str, Scope)> {
+    (prop_oneof![Just("a"), Just("b"), Just("*")], prop_oneof![Just(Scope::Own), Just(Scope::All)])
+}
+
 proptest! {
+    /// The index finds the same subscriptions as a linear scan with the rule of
+    /// `webhook.scope_mismatch`, for any owners, scopes, patterns and internal types.
+    #[test]
+    fn agrees_with_a_linear_scan_over_owners(
+        rows in proptest::collection::vec(
+            (audiences(), proptest::collection::vec("\\*|[ab]\\.(\\*|[ab])", 1..4)), 0..12),
+        internal in proptest::collection::hash_set("[ab]\\.[ab]", 0..3),
+        events in proptest::collection::vec(
+            (proptest::option::of("[ab*]"), "[ab]\\.[ab]", proptest::option::weighted(0.1, 1i64..14)), 1..20),
+    ) {
+        let table: Subscriptions = rows.iter().zip(1..).map(|(((owner, scope), patterns), id)| {
+            let patterns = patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect();
+            let (owner, scope) = (Arc::from(*owner), *scope);
+            (id, Arc::new(Subscription { owner, scope, patterns, ..Subscription::sample(id) }))
+        }).collect();
+        let mut router = Router::new(table.clone());
+        router.set_internal(Arc::new(internal.iter().map(|name| name.as_str().into()).collect()));
+        for (owner, event_type, target) in events {
+            let event = Event { owner: owner.as_deref().map(Box::from), ..event(&event_type, 10, target) };
+            let is_internal = internal.contains(&event_type);
+            let gets = |subscription: &Subscription| match target {
+                Some(id) => id == subscription.id,
+                None => subscription.patterns.iter().any(|pattern| pattern.matches(&event_type))
+                    && (subscription.scope == Scope::All
+                        || !is_internal && owner.as_deref().is_some_and(|of| of == &*subscription.owner || of == "*")),
+            };
+            let mut wanted: Vec<i64> = table.values().filter(|row| gets(row)).map(|row| row.id).collect();
+            wanted.sort_unstable();
+            prop_assert_eq!(route(&router, &event), wanted);
+        }
+    }
+
     /// The maps find the same subscriptions as a linear scan.
     #[test]
     fn agrees_with_a_linear_scan(
@@ -164,6 +263,7 @@ proptest! {
             proptest::collection::vec(
                 (1i64..6, proptest::option::of((
                     proptest::collection::vec("\\*|[ab]\\.(\\*|[ab])", 0..4), any::<bool>(), any::<bool>(),
+                    audiences(),
                 ))),
                 0..4,
             ),
@@ -176,10 +276,12 @@ proptest! {
             let ids: BTreeSet<i64> = step.iter().map(|(id, _)| *id).collect();
             for (id, options) in step {
                 loaded.remove(&id);
-                let Some((patterns, has_filter, has_order)) = options else { continue };
+                let Some((patterns, has_filter, has_order, (owner, scope))) = options else { continue };
                 loaded.insert(id, Arc::new(Subscription {
                     patterns: patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect(),
                     filter: has_filter.then(|| "$.a".into()),
+                    owner: owner.into(),
+                    scope,
                     ordering: if has_order { Ordering::Key } else { Ordering::None },
                     ..Subscription::sample(id)
                 }));
@@ -191,8 +293,8 @@ proptest! {
             router.update(&Update::of(&Vec::from_iter(ids), loaded));
             let new = Router::new(table.clone());
             prop_assert_eq!(
-                (&router.exact, &router.prefix, &router.all, router.filters, router.ordered),
-                (&new.exact, &new.prefix, &new.all, new.filters, new.ordered)
+                (router.index.in_words(), router.index.names(), router.filters, router.ordered),
+                (new.index.in_words(), new.index.names(), new.filters, new.ordered)
             );
             prop_assert!(router.subscriptions.len() == table.len());
             router.update(&Update::All(Arc::new(table.clone())));

@@ -198,8 +198,19 @@ impl Session {
 
         let link_ended = watch.ended.clone();
         let checkpoint = takeover.checkpoint;
-        let parts =
-            Parts { reader, queue, ledger, gate, liveness, present, checkpoint, control_pid, watch, server };
+        let parts = Parts {
+            schema,
+            reader,
+            queue,
+            ledger,
+            gate,
+            liveness,
+            present,
+            checkpoint,
+            control_pid,
+            watch,
+            server,
+        };
         let mut pipeline = Pipeline::start(parts, settings, sender);
         let lost = tokio::select! {
             () = shutdown.cancelled() => None,

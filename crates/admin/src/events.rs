@@ -263,6 +263,7 @@ pub fn captured(row: &Row, encoding: Encoding) -> Result<Captured, tokio_postgre
         traceparent: boxed(read(9)?),
         payload: read(10)?.map(Bytes::from).unwrap_or_default(),
         previous: read(11)?.map(Bytes::from),
+        owner: None,
         order_key: None,
         replaced: false,
     };

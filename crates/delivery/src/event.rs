@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// The owner of an announcement, which the subscriptions of every owner get.
+pub const EVERY_OWNER: &str = "*";
+
 /// The event type of `webhook_ping()`.
 const PING: &str = "webhook.ping";
 
@@ -47,6 +50,8 @@ pub struct Event {
     pub payload: Bytes,
     /// The bytes of `previous`, verbatim as stored.
     pub previous: Option<Bytes>,
+    /// The owner whose subscriptions get the event, or [`EVERY_OWNER`]. `None`: no owner's.
+    pub owner: Option<Box<str>>,
     /// The order key of the exact key, if reading may have changed the key: in a database that is
     /// not in UTF-8.
     pub order_key: Option<i64>,
@@ -85,6 +90,7 @@ impl Event {
             traceparent: None,
             payload: Bytes::from_static(b"{}"),
             previous: None,
+            owner: None,
             order_key: None,
             replaced: false,
         }

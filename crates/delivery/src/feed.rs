@@ -1,7 +1,7 @@
 //! What the reader of the outbox sends: events with their subscriptions, and changes of
 //! subscriptions. Pure.
 
-use crate::{event::Event, message::Message, snapshot::Snapshot, subscription::Update};
+use crate::{event::Event, message::Message, scope::InternalTypes, snapshot::Snapshot, subscription::Update};
 use std::{collections::HashSet, sync::Arc};
 
 /// What the reader sends to the scheduler, in commit order.
@@ -9,6 +9,8 @@ use std::{collections::HashSet, sync::Arc};
 pub enum Feed {
     /// The subscriptions from here on. The first update contains all of them.
     Subscriptions(Update),
+    /// The internal event types from here on.
+    InternalTypes(Arc<InternalTypes>),
     Batch(Batch),
     /// All events from before the start have been sent.
     Recovered,

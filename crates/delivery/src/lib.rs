@@ -11,6 +11,7 @@
 //!
 //! * An [`event`] is a committed row of `webhook.event`. A [`message`] is an event on its way, with
 //!   the parts that all its receivers share. A [`subscription`] says who gets it, and how.
+//!   A [`scope`] says whose events.
 //! * A delivery is one event for one subscription. It has a row in `webhook.queue`
 //!   ([`queue_rows`]) if it failed or cannot be sent now.
 //! * Each subscription has a send queue ([`send_queue`]). It is bounded and paced, and knows the
@@ -43,6 +44,7 @@ pub mod record;
 pub mod response;
 pub mod retry_policy;
 pub mod scheduler;
+pub mod scope;
 pub mod send_queue;
 pub mod shape;
 pub mod snapshot;

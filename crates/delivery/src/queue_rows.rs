@@ -135,6 +135,20 @@ pub enum Loaded {
     },
 }
 
+impl Loaded {
+    /// Returns the rows with their events.
+    pub fn rows_mut(&mut self) -> Box<dyn Iterator<Item = &mut QueuedRow> + '_> {
+        match self {
+            Self::Due { rows, .. } | Self::Backlog { rows, .. } => Box::new(rows.iter_mut()),
+            Self::OrderGroups { groups, .. } => Box::new(groups.iter_mut().flat_map(|(_, rows, _)| rows)),
+            Self::Request { row, .. } => Box::new(row.iter_mut()),
+            Self::ReceiverHealth(_) | Self::Ordered(_) | Self::Backlogged(_) | Self::Timers { .. } => {
+                Box::new(std::iter::empty())
+            }
+        }
+    }
+}
+
 /// The state of an order group before the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ordered {
@@ -160,7 +174,7 @@ pub struct QueuedRow {
     pub event_id: i64,
     pub retry: Retry,
     pub row: RowState,
-    /// `None` if the event is gone, or if the filter does not match.
+    /// `None` if the event is gone, or if filter or owner do not match.
     pub message: Option<Arc<Message>>,
     pub filtered: Filtered,
     /// For a retry: when it is due, in microseconds since 1970.

@@ -1,6 +1,12 @@
 //! A row of `webhook.subscription` with its valid secrets: who gets which events, and how. Pure.
 
-use crate::{response::ResponseRule, shape::Shape, snapshot::Snapshot};
+use crate::{
+    event::Event,
+    response::ResponseRule,
+    scope::{Audience, InternalTypes, Scope, includes},
+    shape::Shape,
+    snapshot::Snapshot,
+};
 use event_type::Pattern;
 use http::HeaderMap;
 use signature::{Profiles, Signer};
@@ -76,6 +82,7 @@ pub struct Subscription {
     pub name: Option<Arc<str>>,
     /// Role or tenant that it belongs to. Owners share the daemon fairly.
     pub owner: Arc<str>,
+    pub scope: Scope,
     /// `None` if deliveries are not possible (the log has the reason). The subscription is then
     /// held like a paused one.
     pub url: Option<Arc<Url>>,
@@ -144,6 +151,19 @@ impl Subscription {
         self.verification == Verification::None || self.is_verified
     }
 
+    /// Returns whose events match.
+    pub fn audience(&self) -> Audience {
+        Audience { owner: Arc::clone(&self.owner), scope: self.scope }
+    }
+
+    /// Reports whether an event may be delivered to the subscription as it is now. An event that is
+    /// meant for this subscription alone always may.
+    pub fn may_get(&self, event: &Event, internal: &InternalTypes) -> bool {
+        event.subscription_id == Some(self.id)
+            || self.scope == Scope::All
+            || includes((&self.owner, self.scope), event, internal.contains(&event.event_type))
+    }
+
     /// Reports whether events of this origin match.
     pub fn takes_origin(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| !self.exclude_origin.iter().any(|excluded| **excluded == *origin))
@@ -210,6 +230,7 @@ impl Subscription {
         Self {
             id,
             owner: Arc::from("owner"),
+            scope: Scope::All,
             name: None,
             url: Some(Arc::new(Url::parse("http://127.0.0.1:9/hook").unwrap())),
             patterns: vec![Pattern::All],

@@ -4,7 +4,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, SigningKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use std::fmt;
+use std::{fmt, sync::OnceLock};
+use zeroize::Zeroizing;
 
 /// The message that a signature covers: one attempt of one delivery.
 #[derive(Debug, Clone, Copy)]
@@ -21,15 +22,32 @@ pub struct Message<'a> {
 pub struct Signer(Ready);
 
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and the hot one")]
 enum Ready {
     Secret {
         /// Keyed with the decoded secret.
-        v1: Hmac<Sha256>,
+        v1: Keyed,
         /// Keyed with the secret's text, as GitHub and Stripe do.
-        text: Hmac<Sha256>,
+        text: Keyed,
     },
     Pair(Box<SigningKey>),
+}
+
+/// A key of an HMAC. Most keys of a daemon with many subscriptions never sign, so the state of the
+/// HMAC, which is several times as large, is made at first use.
+#[derive(Clone)]
+struct Keyed {
+    key: Zeroizing<Box<[u8]>>,
+    state: OnceLock<Box<Hmac<Sha256>>>,
+}
+
+impl Keyed {
+    fn new(key: &[u8]) -> Self {
+        Self { key: Zeroizing::new(key.into()), state: OnceLock::new() }
+    }
+
+    fn state(&self) -> &Hmac<Sha256> {
+        self.state.get_or_init(|| Box::new(keyed(&self.key)))
+    }
 }
 
 impl fmt::Debug for Signer {
@@ -46,7 +64,7 @@ pub(crate) fn keyed(key: &[u8]) -> Hmac<Sha256> {
 impl Signer {
     /// Signs with a decoded secret, and with the secret's text.
     pub(crate) fn of_secret(key: &[u8], text: &str) -> Self {
-        Self(Ready::Secret { v1: keyed(key), text: keyed(text.as_bytes()) })
+        Self(Ready::Secret { v1: Keyed::new(key), text: Keyed::new(text.as_bytes()) })
     }
 
     pub(crate) fn of_pair(pair: &SigningKey) -> Self {
@@ -58,7 +76,7 @@ impl Signer {
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let message = Message { id, timestamp, body };
         match &self.0 {
-            Ready::Secret { v1, .. } => token_v1(v1, &message),
+            Ready::Secret { v1, .. } => token_v1(v1.state(), &message),
             Ready::Pair(pair) => token_v1a(pair, &message),
         }
     }
@@ -66,7 +84,7 @@ impl Signer {
     /// Returns the token `v1,<base64>` if this is a symmetric key.
     pub(crate) fn v1(&self, message: &Message<'_>) -> Option<String> {
         match &self.0 {
-            Ready::Secret { v1, .. } => Some(token_v1(v1, message)),
+            Ready::Secret { v1, .. } => Some(token_v1(v1.state(), message)),
             Ready::Pair(_) => None,
         }
     }
@@ -82,7 +100,7 @@ impl Signer {
     /// Returns the HMAC-SHA256 of the concatenated parts under the secret's text.
     pub(crate) fn by_text(&self, parts: &[&[u8]]) -> Option<[u8; 32]> {
         let Ready::Secret { text, .. } = &self.0 else { return None };
-        let mut mac = text.clone();
+        let mut mac = text.state().clone();
         parts.iter().for_each(|part| mac.update(part));
         Some(mac.finalize().into_bytes().into())
     }

@@ -7,10 +7,13 @@
 
 use crate::{
     matching::{Matching, Pair},
-    outbox::{BATCH_BYTES_MAX, row},
+    outbox::{
+        BATCH_BYTES_MAX,
+        row::{self, Columns},
+    },
     slow_filters::SlowFilters,
 };
-use database::{Client, value::Micros};
+use database::{Client, schema::Schema, value::Micros};
 use delivery::{
     event::Place,
     feed::Request,
@@ -54,12 +57,12 @@ struct Statements {
 }
 
 impl Statements {
-    async fn prepare(client: &Client) -> Result<Self, Error> {
+    async fn prepare(client: &Client, schema: Schema) -> Result<Self, Error> {
         let is_undecided = format!(
             "q.state = 'backlog' and q.attempts = 0 and q.last_error is not distinct from '{UNDECIDED}'"
         );
-        let encoding = client.encoding();
-        let with_event = format!("{QUEUE_COLUMNS}, {is_undecided}, {}", row::columns(encoding, "e.event"));
+        let event = Columns::new(client.encoding(), schema).text("e.event");
+        let with_event = format!("{QUEUE_COLUMNS}, {is_undecided}, {event}");
         Ok(Self {
             timers: client.prepare(TIMERS).await?,
             due: client.prepare(&format!(include_str!("sql/queue_due.sql"), columns = with_event)).await?,
@@ -70,10 +73,7 @@ impl Statements {
                 .prepare(&format!(include_str!("sql/queue_groups.sql"), columns = with_event))
                 .await?,
             redelivered: client
-                .prepare(&format!(
-                    include_str!("sql/queue_redelivered.sql"),
-                    columns = row::columns(encoding, "e.event")
-                ))
+                .prepare(&format!(include_str!("sql/queue_redelivered.sql"), columns = event))
                 .await?,
         })
     }
@@ -85,12 +85,13 @@ impl Statements {
 /// The errors of the connection.
 pub async fn run(
     client: Client,
+    schema: Schema,
     budget: Arc<Budget>,
     slow_filters: Arc<SlowFilters>,
     mut loads: mpsc::UnboundedReceiver<Load>,
     answers: mpsc::UnboundedSender<Loaded>,
 ) -> Result<(), Error> {
-    let statements = Statements::prepare(&client).await?;
+    let statements = Statements::prepare(&client, schema).await?;
     let mut reader = QueueReader { client, statements, budget, matching: Matching::default(), slow_filters };
     while let Some(load) = loads.recv().await {
         if answers.send(reader.answer(load).await?).is_err() {

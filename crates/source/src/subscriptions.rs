@@ -1,10 +1,11 @@
 //! Reads `webhook.subscription` and `webhook.secret`. It never logs the path of a URL, or a secret.
 
 use crate::secret_store::SecretStore;
-use database::{Text, Transaction, value::Micros};
+use database::{Text, Transaction, schema::Schema, value::Micros};
 use delivery::{
     headers::{self, LeftOut, Parsed},
     response::ResponseRule,
+    scope::{InternalTypes, Scope},
     shape::{Format, PayloadMode, Shape},
     snapshot::Snapshot,
     subscription::{Ordering, Subscription, Subscriptions, Verification},
@@ -20,6 +21,8 @@ use url::Url;
 const SUBSCRIPTIONS: &str = include_str!("sql/subscriptions.sql");
 
 const SECRETS: &str = include_str!("sql/subscriptions_secrets.sql");
+
+const INTERNAL_TYPES: &str = "select t.type from webhook.event_type t where t.internal";
 
 /// Reads subscriptions and their secrets in this transaction, all of them (`None`) or some. The
 /// store resolves the secrets.
@@ -55,6 +58,21 @@ pub async fn load(
             Ok((id, Arc::new(subscription(row, by_subscription.remove(&id).unwrap_or_default())?)))
         })
         .collect()
+}
+
+/// Reads the event types that are internal.
+///
+/// # Errors
+/// The errors of the connection.
+pub async fn internal_types(
+    client: &Transaction<'_>,
+    schema: Schema,
+) -> Result<InternalTypes, tokio_postgres::Error> {
+    if schema.is_outdated() {
+        return Ok(InternalTypes::new());
+    }
+    let rows = client.query(INTERNAL_TYPES, &[]).await?;
+    rows.iter().map(|row| Ok(row.try_get::<_, &str>(0)?.into())).collect()
 }
 
 /// The secrets of one subscription.
@@ -117,6 +135,8 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
         id,
         name: row.try_get::<_, Option<Text>>(22)?.map(|Text(name)| name.into()),
         owner: row.try_get::<_, Text>(26)?.0.into(),
+        // The table's CHECK allows no other words.
+        scope: Scope::parse(row.try_get(27)?).unwrap_or_default(),
         url: url.map(Arc::new),
         patterns,
         enabled: row.try_get(3)?,

@@ -25,7 +25,7 @@ use delivery::{
 use hyper::Method;
 use rustls::crypto::ring;
 use signature::Secret;
-use source::outbox::row;
+use source::outbox::row::{self, Columns};
 use std::{
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -125,8 +125,8 @@ async fn page(
     patterns: &[String],
     after: i64,
 ) -> Result<Vec<Event>, Error> {
-    let columns = row::columns(session.encoding(), "e.event");
-    let query = format!(include_str!("sql/forward_page.sql"), columns = columns);
+    let columns = Columns { encoding: session.encoding(), has_owner: false };
+    let query = format!(include_str!("sql/forward_page.sql"), columns = columns.text("e.event"));
     let patterns = patterns.to_vec();
     let rows = session.query(&query, &[&seen, &now, &patterns, &after, &PAGE_ROWS]).await.map_err(explain)?;
     rows.iter().map(|found| row::event(found, 0, session.encoding()).map_err(explain)).collect()

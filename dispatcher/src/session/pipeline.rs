@@ -13,7 +13,7 @@ use crate::{
     settings::Settings,
     verification::{self, VerificationContext},
 };
-use database::{Client, Error, Target, Watch};
+use database::{Client, Error, Target, Watch, schema::Schema};
 use delivery::{
     message::Budget,
     scheduler::{Limits, backlog_rate::ROWS_PER_PROCESSOR, timers::TIMERS_MAX},
@@ -43,6 +43,7 @@ const UNDECIDED_SHARE: usize = 4;
 
 /// What the tasks need of the session.
 pub struct Parts {
+    pub schema: Schema,
     pub reader: Client,
     pub queue: Client,
     pub ledger: Ledger,
@@ -75,8 +76,8 @@ pub struct Pipeline {
 impl Pipeline {
     /// Starts all tasks.
     pub fn start<S: Sender>(parts: Parts, settings: &Settings, sender: &Arc<S>) -> Self {
-        let Parts { reader, queue, ledger, gate, liveness, present, checkpoint, control_pid, watch, server } =
-            parts;
+        let Parts { schema, reader, queue, ledger, gate, liveness, present, .. } = parts;
+        let Parts { checkpoint, control_pid, watch, server, .. } = parts;
         let budget = Arc::new(Budget::default());
         let slow_filters = Arc::new(SlowFilters::new(Arc::clone(&watch.notified)));
         let (stop_reading, give_up, abandon) =
@@ -110,6 +111,7 @@ impl Pipeline {
         };
         let reads = reader::run(reader::Start {
             client: reader,
+            schema,
             gate,
             control_pid,
             checkpoint,
@@ -129,7 +131,7 @@ impl Pipeline {
         });
         Self {
             reads: spawn(reads),
-            recalls: spawn(queue::run(queue, Arc::clone(&budget), slow_filters, loads_rx, loaded_tx)),
+            recalls: spawn(queue::run(queue, schema, Arc::clone(&budget), slow_filters, loads_rx, loaded_tx)),
             helpers: vec![
                 spawn(verification::run(context, verification_rx)),
                 spawn(backfill::run(server.clone())),

@@ -1,5 +1,6 @@
 //! Signatures, secrets, addresses, rights and tenants.
 
+mod deliveries_stay_with_their_owner;
 mod foreign_cloudevents_parse;
 mod foreign_verifiers_accept;
 mod imposters_get_nothing;

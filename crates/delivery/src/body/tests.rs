@@ -21,6 +21,7 @@ fn event() -> Event {
         traceparent: None,
         payload: Bytes::from_static(br#"{"id":17, "total":1.50}"#),
         previous: Some(Bytes::from_static(br#"{"total":1.0}"#)),
+        owner: None,
         order_key: None,
         replaced: false,
     }

@@ -47,9 +47,7 @@ impl Scheduler {
             let Some((owner, id)) = agenda.ready.pop() else { break };
             turns -= 1;
             if owners.allowance(owner, self.flights.len(), max_in_flight) == 0 || self.is_slowed(owner, now) {
-                let Shared { agenda, .. } = &mut self.shared;
-                agenda.ready.push_front(owner, id);
-                agenda.ready.hold(owner);
+                self.shared.agenda.ready.hold(owner, id);
                 continue;
             }
             // A send queue that cannot start more is listed again later, by its wake-up time or by

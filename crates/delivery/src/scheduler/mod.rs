@@ -12,6 +12,8 @@
 //! `owners`, `destinations`, `turns` and `overflow` share everything fairly between the owners of
 //! subscriptions.
 //!
+//! `ownership` lets no delivery reach another owner than that of its event.
+//!
 //! A step works on one send queue (`work`) and one list of effects (`effects`). `agenda` knows
 //! which send queues have something to do. `subscriptions` applies changes of subscriptions.
 //!
@@ -30,6 +32,7 @@ mod order_groups;
 mod outcomes;
 mod overflow;
 mod owners;
+mod ownership;
 mod progress;
 mod recall;
 mod route;
@@ -48,6 +51,7 @@ use crate::{
     message::{Budget, Message},
     queue_rows::{Retry, RetryKey},
     record::{Confirmed, Record},
+    scope::InternalTypes,
     send_queue::{SendQueue, Shares, breaker::Periods},
     subscription::{Ordering, Subscription, Subscriptions},
 };
@@ -193,6 +197,8 @@ struct Shared {
     /// The rate of all owners that have many new deliveries, while others have few.
     crowd_rate: BacklogRate,
     given_up: GivenUp,
+    /// Types of events that only subscriptions to the events of all owners get.
+    internal: Arc<InternalTypes>,
     owners: Owners,
     destinations: Destinations,
     /// Set once the order groups that an earlier run left are known. Send queues with an order wait
@@ -251,6 +257,7 @@ impl Scheduler {
             backlog_rate: BacklogRate::new(limits.backlog_rate, OF_BACKLOGS),
             crowd_rate: BacklogRate::new(limits.backlog_rate, OF_OWNERS),
             given_up: GivenUp::default(),
+            internal: Arc::default(),
             owners: Owners::default(),
             destinations: Destinations::default(),
             is_known: false,

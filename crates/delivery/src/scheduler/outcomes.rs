@@ -79,15 +79,19 @@ impl Scheduler {
             };
             wait.map(|wait| now.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)))
         });
-        let is_parked = verdict == Verdict::Gone && send_queue.is_some() && !delivery.again;
-        let is_at_once = delivery.again || is_split;
-        let next_at_us = if is_split { Some(now.wall_us) } else { next_at_us };
+        // The subscription may have another owner by now. Then nothing follows this attempt.
+        let is_own = send_queue
+            .as_ref()
+            .is_none_or(|send_queue| send_queue.subscription.may_get(event, &self.shared.internal));
+        let is_parked = verdict == Verdict::Gone && send_queue.is_some() && !delivery.again && is_own;
+        let is_at_once = (delivery.again || is_split) && is_own;
+        let next_at_us = if is_split { Some(now.wall_us) } else { next_at_us }.filter(|_| is_own);
         let (due_us, retry_from) = match verdict {
             _ if is_at_once => (Some(now.wall_us), attempts),
             Verdict::Shortage => (next_at_us, delivery.retry_from + (attempts - delivery.attempts)),
             _ => (next_at_us, delivery.retry_from),
         };
-        let is_exhausted = verdict != Verdict::Succeeded && due_us.is_none() && !is_parked;
+        let is_exhausted = verdict != Verdict::Succeeded && due_us.is_none() && !is_parked && is_own;
         if verdict != Verdict::Succeeded {
             let class = outcome.class.as_str();
             debug!(subscription_id = id, sequence = event_id, attempt = attempts, class, "attempt.failed");

@@ -25,6 +25,9 @@ const DUE_ROWS_OF_ONE: usize = 100;
 /// turn here. The reader answers in order, so a read waits for as many others.
 const LOADS_MAX: u64 = 8;
 
+/// Number of send queues that one step looks at if memory is over its limit.
+const OVER_LOOKS_MAX: usize = 64;
+
 /// Rows per page for a send queue with nothing in memory, if memory is over its limit.
 const SMALL_PAGE_ROWS: usize = 10;
 
@@ -54,7 +57,9 @@ impl Scheduler {
         }
         self.ask_due();
         let is_over = self.budget.bytes_held() > self.shared.limits.memory_bytes_max;
-        for _ in 0..self.shared.agenda.asking.len() {
+        // While memory is over its limit, most send queues must wait. One step looks at few.
+        let looks = if is_over { OVER_LOOKS_MAX } else { usize::MAX };
+        for _ in 0..self.shared.agenda.asking.len().min(looks) {
             if self.shared.effects.open_loads() >= LOADS_MAX {
                 return;
             }
@@ -73,6 +78,9 @@ impl Scheduler {
         }
         let mut asked = Vec::new();
         for _ in 0..shared.agenda.due.len() {
+            if asked.len() >= DUE_ROWS_MAX {
+                break;
+            }
             let Some((owner, id)) = shared.agenda.due.pop() else { break };
             let Some(queue) = send_queues.get_mut(&id) else { continue };
             let capacity = PAGE_ROWS
@@ -92,7 +100,8 @@ impl Scheduler {
     }
 
     /// Applies an answer of the queue reader.
-    pub fn loaded(&mut self, loaded: Loaded) {
+    pub fn loaded(&mut self, mut loaded: Loaded) {
+        loaded.rows_mut().for_each(|row| self.withhold(row));
         match loaded {
             Loaded::ReceiverHealth(health) => self.restore_health(health),
             Loaded::Ordered(rows) => self.restore_groups(rows),

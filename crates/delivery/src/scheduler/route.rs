@@ -15,11 +15,15 @@ use crate::{
         work::Work,
     },
     send_queue::{Capacity, STALL, STALL_CAPACITY, SendQueue},
+    subscription::Subscription,
 };
 use std::{sync::Arc, time::Duration};
 
 /// Number of deliveries that leave the overflow at once if it is full.
 const OVERFLOW_SPILL: usize = 1000;
+
+/// Number of owners whose deliveries cannot leave the overflow that one step looks at.
+const BLOCKED_MAX: usize = 64;
 
 /// A batch, and the position up to which it has been routed.
 #[derive(Debug)]
@@ -42,6 +46,7 @@ impl Scheduler {
     pub fn feed(&mut self, feed: Feed, now: Now) {
         match feed {
             Feed::Subscriptions(update) => self.update_subscriptions(&update, now),
+            Feed::InternalTypes(internal) => self.set_internal(internal),
             Feed::Recovered => self.recovered(),
             Feed::Batch(batch) => {
                 self.shared.progress.open(batch.window, now.at);
@@ -68,14 +73,7 @@ impl Scheduler {
     /// Routes the pending batch as far as there is capacity. Deliveries that wait for their owner's
     /// share go first.
     pub(super) fn route(&mut self, now: Now) {
-        for owner in self.overflow.owners() {
-            while !self.shared.owners.is_full(owner, FRESH_SUM_MAX) {
-                let over = self.over(now);
-                if !self.take_overflowing(owner, over, now) {
-                    break;
-                }
-            }
-        }
+        self.drain_overflow(now);
         let Some(mut pending) = self.pending.take() else { return };
         while let Some((message, end)) = pending.batch.events.get(pending.event) {
             while pending.target < *end {
@@ -100,6 +98,24 @@ impl Scheduler {
         }
     }
 
+    /// Takes deliveries out of the overflow whose owners may have more in memory. The owners take
+    /// turns, and a step looks at few that may not.
+    fn drain_overflow(&mut self, now: Now) {
+        let mut blocked = 0;
+        while blocked < BLOCKED_MAX.min(self.overflow.owners_len())
+            && self.shared.owners.fresh() < FRESH_SUM_MAX
+            && let Some(owner) = self.overflow.next_owner()
+        {
+            while !self.shared.owners.is_full(owner, FRESH_SUM_MAX) {
+                let over = self.over(now);
+                if !self.take_overflowing(owner, over, now) {
+                    break;
+                }
+            }
+            blocked += usize::from(self.overflow.holds(owner));
+        }
+    }
+
     /// Gives one delivery to its send queue, or to the queue in this state. An undecided delivery
     /// always goes to the queue. Returns `false` if it must wait in the reader.
     ///
@@ -111,6 +127,9 @@ impl Scheduler {
         // The subscription was removed after the event was routed. There is nothing to deliver or
         // to record.
         let Some(mut work) = self.work_or_new(id) else { return true };
+        if !work.may_get(message.event()) {
+            return true;
+        }
         if work.queue.groups.is_some() && !work.shared.is_known {
             return false;
         }
@@ -143,7 +162,9 @@ impl Scheduler {
         if !must_wait && self.take(id, message, target, over, now) {
             return true;
         }
-        if self.overflow.is_full() && !self.spill_overflow(now) {
+        // The overflow keeps events in memory, too.
+        let is_over_memory = over != Over::No && self.is_over_memory();
+        if (self.overflow.is_full() && !self.spill_overflow(now)) || is_over_memory {
             return false;
         }
         let (message, (window, state)) = (Arc::clone(message), target);
@@ -165,7 +186,9 @@ impl Scheduler {
     fn take_overflowing(&mut self, owner: usize, over: Over, now: Now) -> bool {
         let Some(delivery) = self.overflow.pop(owner) else { return false };
         let Overflowing { id, message, window, state, .. } = &delivery;
-        if !self.subscriptions.contains_key(id) {
+        let may_get =
+            |subscription: &Arc<Subscription>| subscription.may_get(message.event(), &self.shared.internal);
+        if !self.subscriptions.get(id).is_some_and(may_get) {
             self.shared.progress.resolve(*window, 1);
             return true;
         }
@@ -176,26 +199,27 @@ impl Scheduler {
         is_taken
     }
 
-    /// Writes rows for the oldest deliveries of the owner with the most in the overflow. Reports
+    /// Writes rows for the oldest deliveries of the owners with the most in the overflow. Reports
     /// whether there is capacity again.
     fn spill_overflow(&mut self, now: Now) -> bool {
-        if let Some(owner) = self.overflow.fullest() {
-            for _ in 0..OVERFLOW_SPILL {
-                if !self.take_overflowing(owner, Over::Long, now) {
-                    break;
-                }
+        for _ in 0..OVERFLOW_SPILL {
+            let Some(owner) = self.overflow.fullest() else { break };
+            if !self.take_overflowing(owner, Over::Long, now) {
+                break;
             }
         }
         !self.overflow.is_full()
+    }
+
+    fn is_over_memory(&self) -> bool {
+        self.budget.bytes_held() > self.shared.limits.memory_bytes_max
     }
 
     /// Returns whether there is too much in memory. While the send queues together make progress,
     /// the reader waits for them. If not, the fullest send queue spills. If none has a new
     /// delivery, new events are not kept in memory either.
     fn over(&mut self, now: Now) -> Over {
-        if self.budget.bytes_held() <= self.shared.limits.memory_bytes_max
-            && self.shared.owners.fresh() < FRESH_SUM_MAX
-        {
+        if !self.is_over_memory() && self.shared.owners.fresh() < FRESH_SUM_MAX {
             self.over_since = None;
             return Over::No;
         }

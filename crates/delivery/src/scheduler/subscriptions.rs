@@ -5,6 +5,7 @@ use crate::{
     queue_rows::{Load, RowState},
     record::{ReceiverHealth, Record},
     scheduler::{Scheduler, work::Work},
+    scope::Scope,
     send_queue::{batches::Batches, breaker::Breaker, groups},
     subscription::{Ordering, Subscription, Update, has_order},
 };
@@ -97,6 +98,8 @@ impl Work<'_> {
         self.queue.batches = Batches::default();
         let is_reset =
             before.is_some_and(|before| before.failures_reset_us != subscription.failures_reset_us);
+        let is_narrowed = before.is_some_and(|before| before.audience() != subscription.audience())
+            && subscription.scope == Scope::Own;
         if is_elsewhere || is_reset || (subscription.enabled && !was_enabled) {
             self.forgive();
         }
@@ -104,8 +107,9 @@ impl Work<'_> {
             (true, false) => self.close(),
             (false, true) => self.reopen(),
             // It was paused and resumed in one transaction, which may have discarded queued
-            // deliveries.
-            (true, true) if is_reset => {
+            // deliveries. Or it has another owner or scope: what may still be delivered comes back
+            // from the table.
+            (true, true) if is_reset || is_narrowed => {
                 self.close();
                 self.reopen();
             }

@@ -1,18 +1,27 @@
 //! Fair turns: owners take turns, and the send queues of an owner take turns among themselves.
 //! Pure.
+//!
+//! Each step costs the same, however many owners and send queues there are.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// Lists of send queues, one for each owner. Owners are numbers of
 /// [`Owners`](super::owners::Owners).
 #[derive(Debug, Default)]
 pub struct Turns {
-    by_owner: Vec<VecDeque<i64>>,
-    /// Owners with a list that is not empty, in order of their turns, without those on hold.
+    /// Lists that are not empty.
+    by_owner: HashMap<usize, List>,
+    /// The owners in `by_owner`, in order of their turns, without those on hold.
     order: VecDeque<usize>,
     /// Owners that get no turn for now.
     on_hold: Vec<usize>,
     len: usize,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    ids: VecDeque<i64>,
+    is_on_hold: bool,
 }
 
 impl Turns {
@@ -23,51 +32,64 @@ impl Turns {
 
     /// Adds a send queue behind the others of its owner.
     pub fn push_back(&mut self, owner: usize, id: i64) {
-        if self.begins(owner) {
+        let (list, begins) = self.list(owner);
+        list.ids.push_back(id);
+        if begins {
             self.order.push_back(owner);
         }
-        self.by_owner[owner].push_back(id);
     }
 
     /// Adds a send queue before the others of its owner. The owner's turn is the next one if it had
     /// no send queue here.
     pub fn push_front(&mut self, owner: usize, id: i64) {
-        if self.begins(owner) {
+        let (list, begins) = self.list(owner);
+        list.ids.push_front(id);
+        if begins {
             self.order.push_front(owner);
         }
-        self.by_owner[owner].push_front(id);
     }
 
-    /// Makes room for one more send queue. Reports whether the owner must be put in order.
-    fn begins(&mut self, owner: usize) -> bool {
-        if self.by_owner.len() <= owner {
-            self.by_owner.resize_with(owner + 1, VecDeque::new);
-        }
+    /// Returns the list for one more send queue, and whether the owner must be put in order.
+    fn list(&mut self, owner: usize) -> (&mut List, bool) {
         self.len += 1;
-        self.by_owner[owner].is_empty() && !self.on_hold.contains(&owner)
+        let list = self.by_owner.entry(owner).or_default();
+        let begins = list.ids.is_empty() && !list.is_on_hold;
+        (list, begins)
     }
 
     /// Takes the next send queue, and its owner.
     pub fn pop(&mut self) -> Option<(usize, i64)> {
         let owner = self.order.pop_front()?;
-        let id = self.by_owner[owner].pop_front()?;
+        let list = self.by_owner.get_mut(&owner)?;
+        let id = list.ids.pop_front()?;
         self.len -= 1;
-        if !self.by_owner[owner].is_empty() {
+        if list.ids.is_empty() {
+            self.by_owner.remove(&owner);
+        } else {
             self.order.push_back(owner);
         }
         Some((owner, id))
     }
 
-    /// Gives an owner no turn until [`release`](Self::release).
-    pub fn hold(&mut self, owner: usize) {
-        self.order.retain(|other| *other != owner);
+    /// Puts back what [`pop`](Self::pop) has just returned. The owner gets no turn until
+    /// [`release`](Self::release).
+    pub fn hold(&mut self, owner: usize, id: i64) {
+        self.order.pop_back_if(|last| *last == owner);
+        let (list, _) = self.list(owner);
+        list.ids.push_front(id);
+        list.is_on_hold = true;
         self.on_hold.push(owner);
     }
 
     /// Ends all holds.
     pub fn release(&mut self) {
         let Self { by_owner, order, on_hold, .. } = self;
-        order.extend(on_hold.drain(..).filter(|owner| !by_owner[*owner].is_empty()));
+        for owner in on_hold.drain(..) {
+            if let Some(list) = by_owner.get_mut(&owner) {
+                list.is_on_hold = false;
+                order.push_back(owner);
+            }
+        }
     }
 }
 
@@ -88,18 +110,26 @@ mod tests {
         assert_eq!(turns.len(), 7);
         assert_eq!(all(&mut turns), [0, 10, 1, 11, 2, 3, 4]);
         assert_eq!(turns.len(), 0);
+        assert!(turns.by_owner.is_empty());
     }
 
     #[test]
     fn an_owner_on_hold_keeps_its_list() {
         let mut turns = Turns::default();
         turns.push_back(0, 1);
-        turns.push_back(1, 2);
-        turns.hold(0);
+        turns.push_back(0, 2);
+        turns.push_back(1, 3);
+        turns.push_back(2, 4);
+        for wanted in [(0, 1), (1, 3)] {
+            assert_eq!(turns.pop(), Some(wanted));
+            turns.hold(wanted.0, wanted.1);
+        }
         turns.push_front(0, 0);
-        assert_eq!(all(&mut turns), [2]);
+        turns.push_back(1, 5);
+        assert_eq!(all(&mut turns), [4]);
+        assert_eq!(turns.len(), 5);
         turns.release();
-        assert_eq!(all(&mut turns), [0, 1]);
+        assert_eq!(all(&mut turns), [0, 3, 1, 5, 2]);
         turns.push_front(3, 5);
         assert_eq!(all(&mut turns), [5]);
     }

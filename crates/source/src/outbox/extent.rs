@@ -16,6 +16,9 @@ const BULK_MAX: i64 = 16;
 /// Number of ids per measured step. Steps are joined to pages.
 const STEP_IDS: i64 = 1024;
 
+/// The events that change who gets events.
+const CHANGES: &str = "e.type like 'webhook.subscription.%' or e.type = 'webhook.event_type.updated'";
+
 /// The rows of a part of a window.
 #[derive(Debug, Default, Clone)]
 pub struct Extent {
@@ -23,7 +26,7 @@ pub struct Extent {
     /// Smallest and largest id.
     pub first: i64,
     pub last: i64,
-    /// The first event that changes a subscription.
+    /// The first event that changes who gets events: a subscription, or an event type.
     pub first_change: Option<i64>,
 }
 
@@ -72,7 +75,7 @@ pub struct Measured {
 
 fn bulk(condition: &str) -> String {
     format!(
-        "select e.xid, count(*), min(e.id), max(e.id), min(e.id) filter (where e.type like 'webhook.subscription.%')
+        "select e.xid, count(*), min(e.id), max(e.id), min(e.id) filter (where {CHANGES})
          from webhook.event e where {condition} group by e.xid having count(*) > $1::bigint
          order by 2 desc limit {BULK_MAX}"
     )
@@ -81,7 +84,7 @@ fn bulk(condition: &str) -> String {
 fn stretches(condition: &str) -> String {
     format!(
         "select count(*), min(e.id), max(e.id), min(e.xid), max(e.xid),
-                min(e.id) filter (where e.type like 'webhook.subscription.%')
+                min(e.id) filter (where {CHANGES})
          from webhook.event e where {condition} and e.xid <> all ($1::bigint[]) group by e.id / {STEP_IDS} order by 2"
     )
 }

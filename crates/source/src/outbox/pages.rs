@@ -10,13 +10,14 @@ use crate::{
         BATCH_BYTES_MAX, BATCH_ROWS_MAX,
         extent::{Extent, IdRange, Kind, Measured, Order, measure},
         ring::Ring,
-        row,
+        row::{self, Columns},
     },
     router::{Change, Rule},
 };
-use database::{Client, Encoding, Transaction};
+use database::{Client, Text, Transaction, schema::Schema};
 use delivery::{
     event::Event,
+    scope::{Audience, InternalTypes, Scope},
     snapshot::{Snapshot, Window},
 };
 use event_type::Pattern;
@@ -27,26 +28,32 @@ use tokio_postgres::{Error, Row, Statement, types::ToSql};
 /// then on.
 const CHANGES: &str = include_str!("sql/pages_changes.sql");
 
+/// The event types in the window that became internal, or are no longer.
+const CHANGED_TYPES: &str = include_str!("sql/pages_changed_types.sql");
+
 /// Returns the statements of the three sources, in the order of [`Source`].
-fn of_range(encoding: Encoding) -> String {
-    format!(include_str!("sql/pages_of_range.sql"), columns = row::columns(encoding, "e"))
+fn of_range(columns: Columns) -> String {
+    format!(include_str!("sql/pages_of_range.sql"), columns = columns.text("e"))
 }
 
-fn of_list(encoding: Encoding) -> String {
-    format!(include_str!("sql/pages_of_list.sql"), columns = row::columns(encoding, "e"))
+fn of_list(columns: Columns) -> String {
+    format!(include_str!("sql/pages_of_list.sql"), columns = columns.text("e"))
 }
 
-fn of_one(encoding: Encoding) -> String {
-    format!(include_str!("sql/pages_of_one.sql"), columns = row::columns(encoding, "e"))
+fn of_one(columns: Columns) -> String {
+    format!(include_str!("sql/pages_of_one.sql"), columns = columns.text("e"))
 }
 
-/// Returns a rule from three columns.
+/// Returns a rule from five columns.
 fn rule(row: &Row, at: usize) -> Result<Rule, tokio_postgres::Error> {
     let (patterns, origins): (Vec<&str>, Vec<Option<&str>>) = (row.try_get(at)?, row.try_get(at + 1)?);
+    let owner: Option<Text> = row.try_get(at + 3)?;
+    let scope = row.try_get::<_, Option<&str>>(at + 4)?.and_then(Scope::parse);
     Ok(Rule {
         patterns: patterns.into_iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
         exclude_origin: origins.into_iter().flatten().map(Box::from).collect(),
         filter: row.try_get::<_, Option<&str>>(at + 2)?.map(Arc::from),
+        audience: owner.zip(scope).map(|(owner, scope)| Audience { owner: owner.0.into(), scope }),
     })
 }
 
@@ -103,20 +110,21 @@ pub struct Frozen<'a> {
     pub snapshot: Snapshot,
     /// The ring in the snapshot.
     pub ring: Ring,
+    pub schema: Schema,
 }
 
 /// Takes a snapshot. The transaction sees it until its end.
 ///
 /// # Errors
 /// The errors of the connection, and a snapshot that cannot be parsed.
-pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, super::Error> {
+pub async fn freeze(client: &mut Client, schema: Schema) -> Result<Frozen<'_>, super::Error> {
     let transaction = client.frozen().await?;
     let row =
         transaction.query_one(&format!("select pg_current_snapshot()::text, {}", Ring::COLUMN), &[]).await?;
     let text: &str = row.try_get(0)?;
     let snapshot = text.parse()?;
     let ring = Ring::of(row.try_get(1)?);
-    Ok(Frozen { transaction, snapshot, ring })
+    Ok(Frozen { transaction, snapshot, ring, schema })
 }
 
 fn signed(xids: impl Iterator<Item = u64>) -> Vec<i64> {
@@ -153,7 +161,7 @@ impl Pages {
             let load = |(xid, Extent { first, last, .. })| Part::new(Source::One { xid, first, last });
             loads.extend(bulk.into_iter().map(load));
         }
-        let (shares, encoding) = (loads.len() + 1, transaction.encoding());
+        let (shares, columns) = (loads.len() + 1, Columns::new(transaction.encoding(), frozen.schema));
         let groups = match order {
             Order::Strict => vec![(rest.into_iter().chain(loads).collect(), false)],
             Order::BulkLast => vec![(rest, false), (loads, true)],
@@ -167,9 +175,9 @@ impl Pages {
                 .map(|(parts, is_bulk)| Group { parts, is_bulk })
                 .collect(),
             asking: Asking {
-                of_range: transaction.prepare(&of_range(encoding)).await?,
-                of_list: transaction.prepare(&of_list(encoding)).await?,
-                of_one: transaction.prepare(&of_one(encoding)).await?,
+                of_range: transaction.prepare(&of_range(columns)).await?,
+                of_list: transaction.prepare(&of_list(columns)).await?,
+                of_one: transaction.prepare(&of_one(columns)).await?,
                 rows_max: BATCH_ROWS_MAX,
                 bytes_max: BATCH_BYTES_MAX / shares,
             },
@@ -191,7 +199,7 @@ impl Pages {
         self.groups.front().is_none_or(|group| group.is_bulk)
     }
 
-    /// Returns the first event in the window that changes a subscription.
+    /// Returns the first event in the window that changes a subscription or an event type.
     pub fn first_change(&self) -> Option<i64> {
         self.whole.first_change
     }
@@ -201,16 +209,34 @@ impl Pages {
     /// # Errors
     /// The errors of the connection.
     pub async fn changes(&self, frozen: &Frozen<'_>, first_change: i64) -> Result<Vec<Change>, Error> {
+        let rows = self.query(frozen, CHANGES, first_change).await?;
+        let change = |row: &Row| {
+            let (event_id, subscription_id) = (row.try_get(0)?, row.try_get(1)?);
+            Ok(Change { event_id, subscription_id, rule: rule(row, 2)?, previous: rule(row, 7)? })
+        };
+        rows.iter().map(change).collect()
+    }
+
+    /// Returns the event types that changed in the window. Each was internal before or after.
+    ///
+    /// # Errors
+    /// The errors of the connection.
+    pub async fn changed_types(
+        &self,
+        frozen: &Frozen<'_>,
+        first_change: i64,
+    ) -> Result<InternalTypes, Error> {
+        let rows = self.query(frozen, CHANGED_TYPES, first_change).await?;
+        rows.iter().map(|row| Ok(row.try_get::<_, Text>(0)?.0.into())).collect()
+    }
+
+    /// Runs a statement about the events of the window from `first_change` on.
+    async fn query(&self, frozen: &Frozen<'_>, sql: &str, first_change: i64) -> Result<Vec<Row>, Error> {
         let (first, end) = (self.window.first().cast_signed(), self.window.end().cast_signed());
         let (running, ended) = (signed(self.window.running()), signed(self.window.stragglers()));
         let params: [&(dyn ToSql + Sync); 6] =
             [&first_change, &self.whole.last, &first, &end, &running, &ended];
-        let rows = frozen.transaction.query(CHANGES, &params).await?;
-        let change = |row: &Row| {
-            let (event_id, subscription_id) = (row.try_get(0)?, row.try_get(1)?);
-            Ok(Change { event_id, subscription_id, rule: rule(row, 2)?, previous: rule(row, 5)? })
-        };
-        rows.iter().map(change).collect()
+        frozen.transaction.query(sql, &params).await
     }
 
     /// Returns the snapshot at the end of the window.

@@ -6,8 +6,12 @@
 //! cursor's. Otherwise, the whole ring is read. No clock is involved. docs/ARCHITECTURE.md has the
 //! proof.
 
-use crate::outbox::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, Error, ring::Ring, row};
-use database::{Client, Encoding, is_lock, value::Xid};
+use crate::outbox::{
+    BATCH_BYTES_MAX, BATCH_ROWS_MAX, Error,
+    ring::Ring,
+    row::{self, Columns},
+};
+use database::{Client, is_lock, schema::Schema, value::Xid};
 use delivery::{event::Event, snapshot::Snapshot};
 use tokio_postgres::{Statement, types::ToSql};
 
@@ -66,8 +70,9 @@ pub struct PollResult {
 const HEADER_COLUMNS: usize = 3;
 
 /// Polls the outbox over one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Poll {
+    schema: Schema,
     /// The statement of the last poll, and its slots.
     last: Option<(Vec<i16>, Statement)>,
 }
@@ -83,9 +88,9 @@ fn tables(slots: &[i16]) -> Vec<String> {
 /// The statement compares the snapshot first. If no transaction has ended, it touches no row and no
 /// index. It limits stragglers to those that have ended, because the index also contains the rows
 /// of a bulk load that is still running.
-fn statement(slots: &[i16], encoding: Encoding) -> String {
-    let nulls = vec!["null"; row::column_count(encoding)].join(", ");
-    let columns = row::columns(encoding, "e");
+fn statement(slots: &[i16], columns: Columns) -> String {
+    let nulls = vec!["null"; columns.count()].join(", ");
+    let columns = columns.text("e");
     let limit = BATCH_ROWS_MAX + 1;
     let ring = Ring::COLUMN;
     let is_leader = is_lock!(leader);
@@ -111,6 +116,10 @@ fn statement(slots: &[i16], encoding: Encoding) -> String {
 }
 
 impl Poll {
+    pub fn new(schema: Schema) -> Self {
+        Self { schema, last: None }
+    }
+
     /// Polls once. With `check_lock`, it also returns the holder of the leader's lock.
     ///
     /// # Errors
@@ -135,10 +144,11 @@ impl Poll {
         check_lock: bool,
         slots: &[i16],
     ) -> Result<PollResult, Error> {
+        let columns = Columns::new(client.encoding(), self.schema);
         let statement = match &self.last {
             Some((last, statement)) if last == slots => statement.clone(),
             _ => {
-                let prepared = client.prepare_cached(&statement(slots, client.encoding())).await?;
+                let prepared = client.prepare_cached(&statement(slots, columns)).await?;
                 self.last = Some((slots.to_vec(), prepared.clone()));
                 prepared
             }

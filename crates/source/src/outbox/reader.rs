@@ -5,46 +5,39 @@
 //! ends the window. The bounded channel to the scheduler is the backpressure: while it is full, the
 //! loop reads nothing.
 
-mod recovery;
 mod routing;
+mod windows;
 
 use crate::{
     liveness::Liveness,
     outbox::{
         Error, durable,
-        extent::Order,
         filter::Filter,
         filter_queue::{self, FilterQueue},
         gate::Gate,
         highest::HighestNumber,
-        pages::{self, Frozen, Pages},
         poll::{Cursor, Poll},
-        recovered::Recovered,
         ring::{Present, Ring},
     },
     router::{Revisions, Router},
     secret_store::SecretStore,
     slow_filters::SlowFilters,
-    subscriptions,
 };
-use database::{Client, Target, Watch};
+use database::{Client, Target, Watch, schema::Schema};
 use delivery::{
+    event::Event,
     feed::{Feed, VerificationInput},
     message::Budget,
     snapshot::Snapshot,
     subscription::Update,
 };
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use windows::{Large, recover};
 
 /// Time between two polls while the daemon is awake.
 const POLL_INTERVAL: Duration = Duration::from_micros(500);
@@ -63,17 +56,15 @@ const LOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of large windows that are read in turn.
 const LARGE_MAX: usize = 4;
 
-/// Maximum number of changed subscriptions that are read one by one. If more change, the loop reads
-/// all.
-const CHANGED_MAX: usize = 1000;
-
 /// Events that the daemon itself obeys.
 const SUBSCRIPTION_CHANGED: &str = "webhook.subscription.";
+const EVENT_TYPE_CHANGED: &str = "webhook.event_type.updated";
 const DELIVERY_REQUESTED: &str = "webhook.delivery.requested";
 
 /// The arguments of the reader.
 pub struct Start {
     pub client: Client,
+    pub schema: Schema,
     pub gate: Gate,
     /// Backend of the control connection, which holds the leader's lock.
     pub control_pid: i32,
@@ -101,6 +92,7 @@ pub struct Start {
 
 struct Reader {
     client: Client,
+    schema: Schema,
     gate: Arc<Gate>,
     control_pid: i32,
     present: Arc<Present>,
@@ -133,16 +125,6 @@ struct Reader {
     last_lock_check: Instant,
 }
 
-/// A window that is read in pages, because it has many events or a change of subscriptions.
-struct Large {
-    window: u64,
-    pages: Pages,
-    /// The routing table at the end of the window, and the changes before.
-    router: Arc<Router>,
-    revisions: Revisions,
-    recovered: Option<Recovered>,
-}
-
 /// Reads until `stop` or an error. Begins with everything since the checkpoint.
 ///
 /// # Errors
@@ -160,6 +142,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
 async fn read(start: Start, filter_queue: FilterQueue) -> Result<(), Error> {
     let Start {
         mut client,
+        schema,
         gate,
         control_pid,
         checkpoint,
@@ -177,12 +160,14 @@ async fn read(start: Start, filter_queue: FilterQueue) -> Result<(), Error> {
         ..
     } = start;
     let reloads = secrets.reloads();
-    let (cursor, router, large) = recovery::open(&mut client, &secrets, checkpoint).await?;
+    let (cursor, router, large) = recover(&mut client, schema, &secrets, checkpoint).await?;
     present.set(cursor.ring());
     let update = Update::All(Arc::new(router.subscriptions().clone()));
+    let internal = Arc::clone(router.internal());
     let now = Instant::now();
     let mut reader = Reader {
         client,
+        schema,
         gate: Arc::new(gate),
         control_pid,
         safety_poll,
@@ -195,7 +180,7 @@ async fn read(start: Start, filter_queue: FilterQueue) -> Result<(), Error> {
         feed,
         verification,
         stop,
-        poll: Poll::default(),
+        poll: Poll::new(schema),
         present,
         filter: Filter::new(slow_filters),
         filter_queue,
@@ -211,6 +196,7 @@ async fn read(start: Start, filter_queue: FilterQueue) -> Result<(), Error> {
     if !reader.is_on_disk().await? {
         return Ok(());
     }
+    reader.hand_on(Feed::InternalTypes(internal)).await;
     reader.hand_on_subscriptions(update).await;
     if reader.large.is_empty() {
         reader.hand_on(Feed::Recovered).await;
@@ -219,6 +205,11 @@ async fn read(start: Start, filter_queue: FilterQueue) -> Result<(), Error> {
         reader.step().await?;
     }
     Ok(())
+}
+
+/// Reports whether an event changes who gets events.
+fn changes_routing(event: &Event) -> bool {
+    event.event_type.starts_with(SUBSCRIPTION_CHANGED) || &*event.event_type == EVENT_TYPE_CHANGED
 }
 
 /// Waits for the interval, or for ever.
@@ -337,9 +328,7 @@ impl Reader {
             return Ok(true);
         }
         let Some(snapshot) = result.snapshot else { return Ok(false) };
-        if result.too_many
-            || result.events.iter().any(|event| event.event_type.starts_with(SUBSCRIPTION_CHANGED))
-        {
+        if result.too_many || result.events.iter().any(changes_routing) {
             self.open_or_wait(false).await?;
             return Ok(true);
         }
@@ -393,65 +382,6 @@ impl Reader {
         self.open_large(reloads).await
     }
 
-    /// Freezes a window that will be read in pages, with the subscriptions in the same snapshot.
-    /// `reloads` reads all subscriptions, also without a change in the window.
-    async fn open_large(&mut self, reloads: bool) -> Result<(), Error> {
-        let (mut revisions, mut update) = (Revisions::default(), None);
-        let (pages, snapshot, ring) = {
-            let frozen = pages::freeze(&mut self.client).await?;
-            // A subscription with an order must not get a later commit before an earlier bulk load.
-            let order = if self.router.has_order() { Order::Strict } else { Order::BulkLast };
-            let pages = Pages::open(&frozen, self.cursor.snapshot.clone(), order).await?;
-            if reloads || pages.first_change().is_some() {
-                let changes = match pages.first_change() {
-                    Some(first_change) => pages.changes(&frozen, first_change).await?,
-                    None => Vec::new(),
-                };
-                let changed: BTreeSet<i64> = changes.iter().map(|change| change.subscription_id).collect();
-                let few = (!reloads && changed.len() <= CHANGED_MAX)
-                    .then(|| changed.into_iter().collect::<Vec<_>>());
-                let mut loaded =
-                    subscriptions::load(&frozen.transaction, &self.secrets, few.as_deref()).await?;
-                self.filter.slow_filters.mark(few.as_deref(), &mut loaded);
-                revisions = Revisions::new(self.router.subscriptions(), changes, &loaded);
-                let new = match few {
-                    Some(few) => Update::of(&few, loaded),
-                    None => Update::All(Arc::new(loaded)),
-                };
-                // A window that is still being read keeps the router of its own snapshot.
-                Arc::make_mut(&mut self.router).update(&new);
-                update = Some(new);
-            }
-            let Frozen { transaction, snapshot, ring } = frozen;
-            transaction.commit().await?;
-            (pages, snapshot, ring)
-        };
-        debug!(
-            events = pages.rows(),
-            changes_subscriptions = pages.first_change().is_some(),
-            "outbox.large_window"
-        );
-        self.advance(snapshot, ring);
-        if !self.is_on_disk().await? {
-            return Ok(());
-        }
-        if let Some(update) = update {
-            self.hand_on_subscriptions(update).await;
-        }
-        if pages.rows() > 0 {
-            let router = Arc::clone(&self.router);
-            self.large.push_back(Large {
-                window: self.next_window,
-                pages,
-                router,
-                revisions,
-                recovered: None,
-            });
-            self.next_window += 1;
-        }
-        Ok(())
-    }
-
     /// Waits until everything that was seen is on the server's disk. It may have been committed
     /// asynchronously, and a crash of the server would undo what receivers already know. Returns
     /// `false` if the session ends before that; the caller must then send nothing on.
@@ -464,15 +394,5 @@ impl Reader {
             () = self.stop.cancelled() => Ok(false),
             flushed = durable::flush(&self.client) => Ok(flushed.map(|()| true)?),
         }
-    }
-
-    /// Sends the next page on. Returns the window unless it has been read to its end.
-    async fn read_page(&mut self, mut large: Large) -> Result<Option<Large>, Error> {
-        let events = large.pages.next(&self.client).await?;
-        let is_end = events.is_empty();
-        let end = is_end.then(|| large.pages.upto().clone());
-        let Large { window, router, revisions, recovered, .. } = &large;
-        self.hand_on_events(*window, events, (router, revisions), recovered.as_ref(), end).await?;
-        Ok((!is_end).then_some(large))
     }
 }

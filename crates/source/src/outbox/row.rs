@@ -3,31 +3,48 @@
 use bytes::Bytes;
 use database::{
     Encoding,
+    schema::Schema,
     value::{Micros, Raw},
 };
 use delivery::event::Event;
-use std::borrow::Cow;
 use tokio_postgres::{Error, Row};
 
 const COLUMNS: &str = "e.id, e.slot, e.xid, e.created_at, e.subscription_id, e.truncated, e.type, e.table_name, \
      e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous";
-const COLUMN_COUNT: usize = 14;
+const COLUMN_COUNT: usize = 15;
 
-/// Returns the columns of [`event`], of a table with alias `e`; `whole` is the whole row. Where a
-/// key may have been changed in reading, its order key comes with it.
-pub fn columns(encoding: Encoding, whole: &str) -> Cow<'static, str> {
-    match encoding {
-        Encoding::Utf8 => COLUMNS.into(),
-        Encoding::None | Encoding::Other => format!("{COLUMNS}, webhook.order_key('key', {whole})").into(),
+/// The columns of an event that the database has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Columns {
+    pub encoding: Encoding,
+    /// The previous schema has no owners of events.
+    pub has_owner: bool,
+}
+
+impl Columns {
+    pub fn new(encoding: Encoding, schema: Schema) -> Self {
+        Self { encoding, has_owner: !schema.is_outdated() }
+    }
+
+    /// Returns the columns of [`event`], of a table with alias `e`; `whole` is the whole row. Where
+    /// a key may have been changed in reading, its order key comes with it.
+    pub fn text(self, whole: &str) -> String {
+        let owner = if self.has_owner { "e.owner" } else { "null::text" };
+        match self.encoding {
+            Encoding::Utf8 => format!("{COLUMNS}, {owner}"),
+            Encoding::None | Encoding::Other => {
+                format!("{COLUMNS}, {owner}, webhook.order_key('key', {whole})")
+            }
+        }
+    }
+
+    /// Returns the number of these columns.
+    pub fn count(self) -> usize {
+        COLUMN_COUNT + usize::from(self.encoding != Encoding::Utf8)
     }
 }
 
-/// Returns the number of these columns.
-pub fn column_count(encoding: Encoding) -> usize {
-    COLUMN_COUNT + usize::from(encoding != Encoding::Utf8)
-}
-
-/// Reads an event from [`columns`], which begin at column `at`.
+/// Reads an event from its [`Columns`], which begin at column `at`.
 ///
 /// # Errors
 /// A column of another type: the extension is of another version.
@@ -48,6 +65,7 @@ pub fn event(row: &Row, at: usize, encoding: Encoding) -> Result<Event, Error> {
         traceparent: reader.text(at + 11)?,
         payload: reader.bytes(at + 12)?.unwrap_or_default(),
         previous: reader.bytes(at + 13)?,
+        owner: reader.text(at + 14)?,
         order_key: None,
         replaced: false,
     };

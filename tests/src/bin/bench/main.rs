@@ -4,8 +4,9 @@
 //! Each figure that depends on the machine is a ratio of two variants that take turns in one run;
 //! the value is the median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000)
 //! set the size. Arguments name the parts to run: `drain fanout latency admin memory idle disk
-//! statistics crowd fairness filters views pinned rejections scripts`, default all. A number after
-//! `pinned` is its minutes.
+//! statistics crowd fairness filters views pinned rejections scripts tenants`, default all. A number
+//! after `pinned` is its minutes. `owners`, `subscriptions` or `hanging` after `tenants` runs that part
+//! of it alone.
 
 mod admin;
 mod bare;
@@ -25,6 +26,7 @@ mod scripts;
 mod sink;
 mod statistics;
 mod steady;
+mod tenants;
 mod views;
 
 use report::Report;
@@ -87,6 +89,11 @@ fn main() -> std::process::ExitCode {
         }
         if wanted("rejections") {
             rejections::run(&mut report).await;
+        }
+        if wanted("tenants") {
+            let parts = ["owners", "subscriptions", "hanging"];
+            let part = arguments.iter().map(String::as_str).find(|argument| parts.contains(argument));
+            tenants::run(&mut report, part).await;
         }
         if wanted("scripts") {
             scripts::run(&mut report);

@@ -70,6 +70,7 @@ fn event(example: &RawValue, key: &[String]) -> Option<Event> {
         traceparent: None,
         payload: bytes("data")?,
         previous: bytes("previous"),
+        owner: None,
         order_key: None,
         replaced: false,
     })

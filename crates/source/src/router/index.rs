@@ -1,0 +1,167 @@
+//! Subscriptions by the owner whose events they get, and by pattern. Pure.
+//!
+//! The set is ordered by audience, pattern and subscription. So a look-up reads one range, and a
+//! change of one subscription moves nothing else, whatever the number of subscriptions.
+
+use delivery::{
+    event::{EVERY_OWNER, Event},
+    scope::Scope,
+    subscription::Subscription,
+};
+use event_type::{Pattern, is_reserved, prefixes};
+use slab::Slab;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// The audience of all events, whoever their owner is. Numbers of owners begin behind it.
+const EVERYTHING: u32 = 0;
+
+/// The text that stands for [`Pattern::All`]. A prefix ends with `.`, and a type does neither.
+const ALL: &str = "*";
+
+/// See the module.
+#[derive(Debug, Default, Clone)]
+pub struct Index {
+    owners: Names,
+    patterns: Names,
+    /// Audience, pattern, subscription.
+    entries: BTreeSet<(u32, u32, i64)>,
+}
+
+impl Index {
+    pub fn add(&mut self, subscription: &Subscription) {
+        let audience = match subscription.scope {
+            Scope::All => EVERYTHING,
+            Scope::Own => self.owners.take(&subscription.owner),
+        };
+        for pattern in &subscription.patterns {
+            let pattern = self.patterns.take(text(pattern));
+            self.entries.insert((audience, pattern, subscription.id));
+        }
+    }
+
+    /// Removes a subscription that was added as it is.
+    pub fn remove(&mut self, subscription: &Subscription) {
+        let audience = match subscription.scope {
+            Scope::All => Some(EVERYTHING),
+            Scope::Own => self.owners.number(&subscription.owner),
+        };
+        for text in subscription.patterns.iter().map(text) {
+            if let (Some(audience), Some(pattern)) = (audience, self.patterns.number(text)) {
+                self.entries.remove(&(audience, pattern, subscription.id));
+            }
+            self.patterns.release(text);
+        }
+        if subscription.scope == Scope::Own {
+            self.owners.release(&subscription.owner);
+        }
+    }
+
+    /// Calls `each` for every subscription whose patterns and scope match, in one or more ascending
+    /// runs. An internal type reaches only subscriptions to the events of all owners. Returns the
+    /// number of runs that are not empty.
+    pub fn find(&self, event: &Event, is_internal: bool, mut each: impl FnMut(i64)) -> usize {
+        let patterns = self.patterns_of(&event.event_type);
+        let owner = event.owner.as_deref().filter(|_| !is_internal);
+        let is_announcement = owner == Some(EVERY_OWNER);
+        let own = owner.filter(|_| !is_announcement).and_then(|owner| self.owners.number(owner));
+        let mut runs = 0;
+        for audience in std::iter::once(EVERYTHING).chain(own) {
+            for pattern in &patterns {
+                let run = (audience, *pattern, i64::MIN)..=(audience, *pattern, i64::MAX);
+                let mut is_empty = true;
+                for (.., id) in self.entries.range(run) {
+                    is_empty = false;
+                    each(*id);
+                }
+                runs += usize::from(!is_empty);
+            }
+        }
+        if is_announcement {
+            let owned = self.entries.range((EVERYTHING + 1, 0, i64::MIN)..);
+            for (.., id) in owned.filter(|(_, pattern, _)| patterns.contains(pattern)) {
+                runs += 1;
+                each(*id);
+            }
+        }
+        runs
+    }
+
+    /// Returns the numbers of the patterns that match an event type.
+    fn patterns_of(&self, event_type: &str) -> Vec<u32> {
+        let all = (!is_reserved(event_type)).then_some(ALL);
+        let texts = all.into_iter().chain([event_type]).chain(prefixes(event_type));
+        texts.filter_map(|text| self.patterns.number(text)).collect()
+    }
+
+    /// Returns the entries in words, for comparisons.
+    #[cfg(test)]
+    pub fn in_words(&self) -> BTreeSet<(String, String, i64)> {
+        let owner = |number: u32| match number {
+            EVERYTHING => String::new(),
+            number => self.owners.name(number).to_owned(),
+        };
+        let entry = |(audience, pattern, id): &(u32, u32, i64)| {
+            (owner(*audience), self.patterns.name(*pattern).to_owned(), *id)
+        };
+        self.entries.iter().map(entry).collect()
+    }
+
+    /// Returns how many owners and patterns have a number.
+    #[cfg(test)]
+    pub fn names(&self) -> (usize, usize) {
+        (self.owners.numbers.len(), self.patterns.numbers.len())
+    }
+}
+
+fn text(pattern: &Pattern) -> &str {
+    match pattern {
+        Pattern::All => ALL,
+        Pattern::Prefix(text) | Pattern::Exact(text) => text,
+    }
+}
+
+/// Numbers of texts that are in use, from 1.
+#[derive(Debug, Default, Clone)]
+struct Names {
+    numbers: HashMap<Arc<str>, u32>,
+    /// Each text, and how often it is in use.
+    named: Slab<(Arc<str>, usize)>,
+}
+
+impl Names {
+    fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
+    /// Returns the number of a text, which is in use once more.
+    fn take(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.number(name) {
+            self.named[number as usize - 1].1 += 1;
+            return number;
+        }
+        let name: Arc<str> = name.into();
+        let key = self.named.insert((Arc::clone(&name), 1));
+        let number = u32::try_from(key + 1).unwrap_or(u32::MAX);
+        self.numbers.insert(name, number);
+        number
+    }
+
+    /// Forgets one use.
+    fn release(&mut self, name: &str) {
+        let Some(number) = self.number(name) else { return };
+        let key = number as usize - 1;
+        self.named[key].1 -= 1;
+        if self.named[key].1 == 0 {
+            self.named.remove(key);
+            self.numbers.remove(name);
+        }
+    }
+
+    #[cfg(test)]
+    fn name(&self, number: u32) -> &str {
+        &self.named[number as usize - 1].0
+    }
+}

@@ -75,12 +75,20 @@ begin
         where t.role_oid <> 0 and not exists (select from pg_roles r where r.oid = t.role_oid);
     update webhook.token t set owner_role = 0
         where t.owner_role <> 0 and not exists (select from pg_roles r where r.oid = t.owner_role);
+    update webhook.portal_link l set role = r.rolname
+        from pg_roles r where r.oid = l.role_oid and r.rolname <> l.role;
+    update webhook.portal_link l set owner = r.rolname
+        from pg_roles r where r.oid = l.owner_role and r.rolname::text <> l.owner;
+    update webhook.portal_link l set role_oid = 0
+        where l.role_oid <> 0 and not exists (select from pg_roles r where r.oid = l.role_oid);
+    update webhook.portal_link l set owner_role = 0
+        where l.owner_role <> 0 and not exists (select from pg_roles r where r.oid = l.owner_role);
     update webhook.backfill b set requested_by = r.rolname
         from pg_roles r where b.state = 'running' and r.oid = b.requester and r.rolname <> b.requested_by;
 end
 $$;
 comment on function webhook.follow_roles() is
-    'Daemon: writes the present names of roles into subscriptions, tokens and backfills, and 0 for roles that were dropped';
+    'Daemon: writes the present names of roles into subscriptions, tokens, links and backfills, and 0 for roles that were dropped';
 
 -- -- Requests that must not be done twice ---------------------------------------------------------
 

@@ -59,7 +59,7 @@ begin
             ('subscriber', 'grant select on webhook.subscription, webhook.attempt, webhook.backfill, webhook.event_type,
                  webhook.delivery, webhook.recorded_delivery, webhook.subscription_stats, webhook.subscription_health, webhook.public_key, webhook.visible_log to %s'),
 
-            ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event to %s'),
+            ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event, webhook.owned_event to %s'),
             ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
                  webhook.last_number(), webhook.number_at(timestamptz) to %s'),
 
@@ -87,7 +87,7 @@ begin
                  webhook.event_sequence(text), webhook.pattern_matches(text[], text), webhook.is_rejection(smallint),
                  webhook.order_key(text, webhook.event), webhook.ring_begins(timestamptz),
                  webhook.ring_slots(timestamptz, timestamptz), webhook.ring_slot(timestamptz),
-                 webhook.tenant(), webhook.tenant_role(), webhook.is_tenant(text, oid),
+                 webhook.tenant(), webhook.tenant_role(), webhook.is_tenant(text, oid), webhook.role_named(text), webhook.owns_event(text),
                  webhook.may_see_all(), webhook.may_see(text, oid), webhook.scope_mismatch(webhook.event, webhook.subscription),
                  webhook.is_internal(text), webhook.mismatch(webhook.event, webhook.subscription),
                  webhook.visible_log_starts(), webhook.sees_all_types(), webhook.owner_types(), webhook.offered_types(),
@@ -110,7 +110,8 @@ begin
                  webhook.relieve_ring(), webhook.ring_size(),
                  webhook.backfill_step(bigint, integer), webhook.end_backfill(bigint, text, text) to %s'),
             -- For its admin server.
-            ('dispatcher', 'grant select on webhook.token to %s'),
+            ('dispatcher', 'grant select on webhook.token, webhook.portal_link to %s'),
+            ('dispatcher', 'grant update (session_sha256, used_at, expires_at) on webhook.portal_link to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.idempotency to %s'),
             ('dispatcher', 'grant execute on function webhook.act_for(text, oid), webhook.follow_roles(),
                  webhook.last_number(), webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz), webhook.lower_priority() to %s'),
@@ -120,7 +121,10 @@ begin
             ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_arm(boolean), @extschema@.webhook_seal(text),
                  @extschema@.webhook_erase(regclass, text), @extschema@.webhook_forget_owner(text), webhook.turn_ring(boolean) to %s'),
             ('admin', 'grant select on webhook.sealing_key, webhook.erasure to %s'),
-            ('admin', 'grant select, insert, delete on webhook.token to %s'),
+            ('admin', 'grant select, insert, delete on webhook.token, webhook.portal_link to %s'),
+            ('admin', 'grant execute on function webhook.check_token_role(text, text),
+                 webhook.create_token(text, bytea, text, text, timestamptz),
+                 webhook.create_portal_link(bytea, text, text, integer) to %s'),
             -- For webhookd rekey, together with what a dispatcher has.
             ('admin', 'grant update on webhook.secret to %s'),
             ('admin', 'grant update on webhook.setting to %s'),

@@ -37,14 +37,15 @@ $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
     'Prepares the contents of a dump for delivery here: queues undelivered events, and replaces transaction ids by past ones';
 
--- A copy of a database contains the hashes of its tokens, so those who have a token of the original
--- could use it here.
+-- A copy of a database contains the hashes of its tokens and links, so those who have a token of the
+-- original could use it here. A dump has no links.
 create function webhook.revoke_copied_tokens() returns void
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     count bigint;
 begin
+    delete from webhook.portal_link;
     delete from webhook.token;
     get diagnostics count = row_count;
     if count > 0 then
@@ -53,7 +54,7 @@ begin
     end if;
 end
 $$;
-comment on function webhook.revoke_copied_tokens() is 'webhook_arm(): deletes the tokens of the admin server, which may be those of another database';
+comment on function webhook.revoke_copied_tokens() is 'webhook_arm(): deletes the tokens of the admin server and the links to pages of owners, which may be those of another database';
 
 create function @extschema@.webhook_arm(keep_tokens boolean) returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp

@@ -47,6 +47,9 @@ pub enum Command {
     Rekey(Rekey),
     /// Create, list and revoke tokens of the admin server
     Token(Token),
+    /// Create a link that opens the webhook page of an owner, and print its URL. The link can be
+    /// opened once
+    PortalLink(PortalLink),
     /// Subscriptions: create, list, show, alter, pause, resume, rotate, ping, delete
     Subscription(manage::Subscription),
     /// Events: list, show
@@ -321,6 +324,22 @@ pub struct RevokeToken {
     /// The number of the token, as list shows it
     #[arg(value_name = "ID")]
     pub id: i64,
+}
+
+#[derive(Debug, Args)]
+pub struct PortalLink {
+    #[command(flatten)]
+    pub database: Database,
+    /// The owner whose page it opens: a role, or a tenant of the application
+    #[arg(value_name = "OWNER")]
+    pub owner: String,
+    /// Number of minutes until the link and its session expire
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(i32).range(1..=1440))]
+    pub minutes: i32,
+    /// The role of the page's requests, which is only a subscriber. The daemon's role must be a
+    /// member of it [default: role in [portal] of the configuration file]
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! certificates, a database URL. It makes no connections and writes nothing except warnings. No
 //! message repeats a value that may contain a password.
 
+mod portal;
 mod traces;
 mod trust;
 
@@ -80,6 +81,8 @@ pub enum Error {
     OpenWithoutAdmin,
     #[error("--admin-open-as requires a loopback address; {0} is not one")]
     OpenToOthers(SocketAddr),
+    #[error(transparent)]
+    Portal(#[from] admin::portal::Invalid),
     #[error("invalid --otlp-endpoint; use a URL such as http://127.0.0.1:4318")]
     Collector,
     #[error("{setting} must be {rule}")]
@@ -120,6 +123,9 @@ struct File {
     admin_trust_proxy: Option<Vec<String>>,
     otlp_endpoint: Option<String>,
     otlp_ratio: Option<f64>,
+    /// The page of an owner.
+    #[serde(default)]
+    portal: portal::PortalTable,
 }
 
 /// The settings of the log.
@@ -295,10 +301,21 @@ impl Layers {
         Ok(Reread { database: self.database(&flags.database)?, keys: self.keys(&flags.keys)? })
     }
 
+    /// Returns the base of the URLs that lead to the admin server: that of `[portal]`, or its
+    /// address. `None` if neither is set.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Layers::portal`].
+    pub fn public_url(&self) -> Result<Option<String>, Error> {
+        let url = self.portal()?.url().map(str::to_owned);
+        Ok(url.or_else(|| self.file.admin.map(|address| format!("http://{address}"))))
+    }
+
     /// Returns the settings of the admin server, or `None` if no address is set.
     ///
     /// # Errors
-    /// Returns [`Error::OpenWithoutAdmin`], [`Error::OpenToOthers`] or [`Error::Range`].
+    /// Returns [`Error::OpenWithoutAdmin`], [`Error::OpenToOthers`], [`Error::Range`], or the errors
+    /// of [`Layers::portal`].
     pub fn admin(
         &self,
         address: Option<SocketAddr>,
@@ -315,7 +332,9 @@ impl Layers {
             Some(address) if open_as.is_some() && !address.ip().is_loopback() => {
                 Err(Error::OpenToOthers(address))
             }
-            Some(address) => Ok(Some(admin::Settings { address, open_as, trust_proxy })),
+            Some(address) => {
+                Ok(Some(admin::Settings { address, open_as, trust_proxy, portal: self.portal()? }))
+            }
         }
     }
 }

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use webhookd::{
     cli::{Cli, Command, TokenAction, schema::SchemaAction},
     commands::{
-        Error, FAILED, check, conform, forward, keygen, listen, manage, manual, one_line, rekey, replay, run,
-        schema, status, tail, token, verify,
+        Error, FAILED, check, conform, forward, keygen, listen, manage, manual, one_line, portal_link, rekey,
+        replay, run, schema, status, tail, token, verify,
     },
     config::{Layers, key_file},
     logging,
@@ -53,6 +53,11 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
                 TokenAction::Revoke(flags) => &flags.database,
             })?;
             within_runtime(|_| async move { token::run(&flags.action, database).await })
+        }
+        Command::PortalLink(flags) => {
+            let database = layers.database(&flags.database)?;
+            let (settings, url) = (layers.portal()?, layers.public_url()?);
+            within_runtime(|_| async move { portal_link::run(&flags, database, &settings, url).await })
         }
         Command::Listen(flags) => match flags.forward_to.clone() {
             Some(url) => {

@@ -69,7 +69,10 @@ extension_sql_file!("../../sql/integrity.sql", name = "integrity", requires = ["
 extension_sql_file!("../../sql/check.sql", name = "check", requires = ["integrity"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["check"]);
 extension_sql_file!("../../sql/admin.sql", name = "admin", requires = ["delivery"]);
-extension_sql_file!("../../sql/value_schema.sql", name = "value_schema", requires = ["admin"]);
+extension_sql_file!("../../sql/owned_events.sql", name = "owned_events", requires = ["admin"]);
+extension_sql_file!("../../sql/tokens.sql", name = "tokens", requires = ["owned_events"]);
+extension_sql_file!("../../sql/portal.sql", name = "portal", requires = ["tokens"]);
+extension_sql_file!("../../sql/value_schema.sql", name = "value_schema", requires = ["portal"]);
 extension_sql_file!("../../sql/event_schema.sql", name = "event_schema", requires = ["value_schema"]);
 extension_sql_file!("../../sql/documentation.sql", name = "documentation", requires = ["event_schema"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

@@ -134,6 +134,26 @@ create table webhook.owner_limit (
     constraint queued_is_not_negative check (queued >= 0),
     constraint log_days_is_at_least_1 check (log_days >= 1)
 );
+create table webhook.portal_link (
+    id             bigint      generated always as identity primary key,
+    token_sha256   bytea       not null unique,
+    session_sha256 bytea       unique,
+    role           name        not null,
+    role_oid       oid         not null,
+    owner          text        not null,
+    owner_role     oid,
+    created_at     timestamptz not null default now(),
+    created_by     name        not null default session_user,
+    expires_at     timestamptz not null,
+    used_at        timestamptz,
+    constraint owner_has_1_to_200_characters check (length(owner) between 1 and 200 and owner !~ '[[:cntrl:]]'),
+    constraint owner_is_not_all check (owner <> '*'),
+    constraint hashes_have_32_bytes check (length(token_sha256) = 32 and length(session_sha256) = 32),
+    constraint session_iff_used check ((session_sha256 is null) = (used_at is null)),
+    constraint lasts_a_day_at_most check (expires_at <= created_at + interval '1 day')
+);
+create index portal_link_owner_idx on webhook.portal_link (owner, id);
+create index portal_link_expires_at_idx on webhook.portal_link (expires_at);
 insert into webhook.given_up (subscription_id, event_id, event_slot, given_up_at, status)
     select distinct on (a.subscription_id, a.event_id) a.subscription_id, a.event_id, e.slot, a.started_at, a.status
     from webhook.attempt a

@@ -267,6 +267,23 @@ impl Browser {
         focused.send_keys(keys).await.expect("keys");
     }
 
+    /// Ticks or clears the check box whose label has this text.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn tick(&self, label: &str) {
+        let xpath = format!("//label[normalize-space(.)=\"{label}\"]");
+        self.click_on(Locator::XPath(&xpath)).await;
+    }
+
+    /// Continues within the first frame of the page.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn enter_frame(&self) {
+        self.element("iframe").await.enter_frame().await.expect("a frame");
+    }
+
     /// Returns the visible text of the focused element.
     ///
     /// # Panics

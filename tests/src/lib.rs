@@ -21,6 +21,7 @@ pub mod link;
 pub mod name_server;
 pub mod parameters;
 pub mod pooler;
+pub mod portal;
 mod preloaded;
 pub mod process;
 pub mod receiver;

@@ -1,6 +1,6 @@
 //! Reads the bodies of requests, after authentication.
 
-use crate::{State, caller::Peer, extract::BODY_BYTES_MAX, problem::Problem};
+use crate::{State, caller::Peer, extract::BODY_BYTES_MAX, portal, problem::Problem};
 use axum::{
     body::{Body, HttpBody as _, to_bytes},
     extract::Request,
@@ -12,8 +12,8 @@ use http_body_util::LengthLimitError;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The path of the form that signs in. Its body is read without authentication, so it is limited
-/// more: in time, in size, and in number for each address.
+/// The path of the form that signs in. Its body is read without authentication, like the form that
+/// opens a link, so it is limited more: in time, in size, and in number for each address.
 const LOGIN: &str = "/login";
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(2);
 const LOGIN_BYTES_MAX: usize = 4 * 1024;
@@ -27,8 +27,9 @@ pub async fn whole(state: &State, request: Request, next: Next) -> Response {
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, Body::empty())).await;
     }
-    let max = if parts.uri.path() == LOGIN { LOGIN_BYTES_MAX } else { BODY_BYTES_MAX };
-    let read = if parts.uri.path() == LOGIN {
+    let is_login = parts.uri.path() == LOGIN || portal::is_link(parts.uri.path());
+    let max = if is_login { LOGIN_BYTES_MAX } else { BODY_BYTES_MAX };
+    let read = if is_login {
         let peer = parts.extensions.get::<Peer>();
         let Some(_place) = peer.and_then(|peer| state.guard.logins.enter(peer)) else {
             return closing(Problem::too_many().into_response());
@@ -41,7 +42,7 @@ pub async fn whole(state: &State, request: Request, next: Next) -> Response {
             }
         }
     } else {
-        let Some(sha256) = state.recognise(&parts.headers).await else {
+        let Some(sha256) = state.recognise(&parts).await else {
             return closing(next.run(Request::from_parts(parts, Body::empty())).await);
         };
         let Some(_place) = state.guard.bodies.enter(&sha256) else {

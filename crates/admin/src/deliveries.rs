@@ -306,7 +306,7 @@ pub async fn attempts(
 /// Redeliver
 ///
 /// Sends the event now, with the same `webhook-id`. The delivery may be delivered, exhausted or
-/// queued; an event that never matched the subscription can be sent too.
+/// queued. Only callers who may read every event can send one that never matched the subscription.
 #[utoipa::path(post, operation_id = "redeliver", path = "/v1/deliveries/{event_id}/{subscription_id}/redeliver", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
     responses((status = 202, description = "Queued", body = Delivery), Problems))]

@@ -7,7 +7,7 @@ use crate::{
     extract::{EventId, Id, Query, number},
     guard::Api,
     problem::Problem,
-    sessions::Work,
+    sessions::{Params, Work},
     subscriptions::{self, page_rows},
 };
 use axum::{Json, extract::State as Shared, http::StatusCode};
@@ -123,29 +123,32 @@ const COLUMNS: &str =
     "webhook.public_id(e.id, e.created_at) as id, e.id as sequence, e.type, e.created_at as timestamp,
     e.table_name as \"table\", e.key, e.actor, e.origin, e.truncated";
 
+/// The same columns, of the view for owners.
+const OWNED_COLUMNS: &str = "e.event_id as id, e.sequence, e.type, e.created_at as timestamp,
+    e.table_name as \"table\", e.key, e.actor, e.origin, e.truncated";
+
 /// List event types
+///
+/// Owners get the types that are offered to them: public ones whose events have owners.
 #[utoipa::path(get, operation_id = "list_event_types", path = "/v1/event-types", tag = "events",
-    responses((status = 200, description = "All event types", body = Page<EventType>), Problems))]
+    responses((status = 200, description = "The event types", body = Page<EventType>), Problems))]
 pub async fn types(Api(mut work): Api) -> Result<Json<Page<EventType>>, Problem> {
     Ok(Json(Page { items: all_types(&mut work).await?, next: None }))
 }
 
-/// Returns every known event type.
+/// Returns the event types that are offered to the caller.
 ///
 /// # Errors
 /// The errors of the statement.
 pub async fn all_types(work: &mut Work) -> Result<Vec<EventType>, Problem> {
-    work.json(
-        "select row_to_json(t)::text from (select type, relation::text, description from webhook.event_type) t order by type",
-        &[],
-    )
-    .await
+    work.json(include_str!("sql/event_types.sql"), &[]).await
 }
 
 /// List events
 ///
-/// Newest first. Requires the right to read the whole outbox. Subscribers use
-/// `/v1/subscriptions/{id}/events`. A page may be short or empty: `next` is null at the end.
+/// Newest first. Owners get their own events and announcements, without internal types. To read on
+/// without a gap, use `/v1/subscriptions/{id}/events`. A page may be short or empty: `next` is null
+/// at the end.
 #[utoipa::path(get, operation_id = "list_events", path = "/v1/events", tag = "events", params(EventFilter),
     responses((status = 200, description = "A page", body = Page<Event>), Problems))]
 pub async fn list(
@@ -165,9 +168,47 @@ struct Placed {
     event: Event,
 }
 
-/// Returns the statement for the newest events before a position, out of this many rows.
-fn statement(look: i64) -> String {
-    format!(include_str!("sql/events_page.sql"), columns = COLUMNS, look = look)
+/// Reports whether the caller may read every event. For all others, the view for owners decides.
+async fn sees_all(work: &mut Work) -> Result<bool, Problem> {
+    Ok(work.row("select webhook.may_see_all()", &[]).await?.try_get(0)?)
+}
+
+/// A step of a search: it starts before `from`, and reads `look` events.
+struct Step<'a> {
+    filter: &'a EventFilter,
+    from: Cursor,
+    look: i64,
+    /// The number of matching events that the page still lacks.
+    wanted: i64,
+}
+
+impl Step<'_> {
+    /// Returns the matching events, and the position that the step has reached. `None` at the end.
+    async fn all(&self, work: &mut Work) -> Result<Option<(Vec<Placed>, Cursor)>, Problem> {
+        let EventFilter { event_type, key, since, until, .. } = self.filter;
+        let sql = format!(include_str!("sql/events_page.sql"), columns = COLUMNS, look = self.look);
+        let parameters: Params<'_> =
+            &[&self.from.0, &self.from.1, event_type, key, since, until, &self.wanted];
+        let mut found: Vec<Placed> = work.json(&sql, parameters).await?;
+        let Some(last) = found.last() else { return Ok(None) };
+        let end = Cursor(last.xid, last.event.sequence);
+        found.retain(|placed| placed.fits);
+        Ok(Some((found, end)))
+    }
+
+    /// The same with the events of the caller. The end of the step does not depend on how many of
+    /// the events in between the caller has.
+    async fn owned(&self, work: &mut Work) -> Result<Option<(Vec<Placed>, Cursor)>, Problem> {
+        let EventFilter { event_type, key, since, until, .. } = self.filter;
+        let sql = format!(include_str!("sql/events_stretch.sql"), look = self.look);
+        let rows = work.as_daemon(&sql, &[&self.from.0, &self.from.1, since, until]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let end = Cursor(row.try_get(0)?, row.try_get(1)?);
+        let sql = format!(include_str!("sql/events_owned.sql"), columns = OWNED_COLUMNS);
+        let parameters: Params<'_> =
+            &[&self.from.0, &self.from.1, event_type, key, since, until, &self.wanted, &end.0, &end.1];
+        Ok(Some((work.json(&sql, parameters).await?, end)))
+    }
 }
 
 /// Returns a page of events.
@@ -182,18 +223,16 @@ pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, 
     let (mut items, began) = (Vec::new(), Instant::now());
     let mut looks = LOOK_ROWS.into_iter().skip_while(|look| *look < rows + rows / 4);
     let mut look = 0;
+    let sees_all = sees_all(work).await?;
     loop {
         look = looks.next().unwrap_or(look);
-        let sql = statement(look);
         let wanted = rows - i64::try_from(items.len()).unwrap_or(rows);
-        let EventFilter { event_type, key, since, until, .. } = filter;
-        let found: Vec<Placed> =
-            work.json(&sql, &[&from.0, &from.1, event_type, key, since, until, &wanted]).await?;
-        let Some(last) = found.last() else { return Ok(Page { items, next: None }) };
-        let end = Cursor(last.xid, last.event.sequence);
+        let step = Step { filter, from, look, wanted };
+        let found = if sees_all { step.all(work).await? } else { step.owned(work).await? };
+        let Some((found, end)) = found else { return Ok(Page { items, next: None }) };
         let mut full_at = None;
         for placed in found {
-            if placed.fits && items.len() < usize::try_from(rows).unwrap_or_default() {
+            if items.len() < usize::try_from(rows).unwrap_or_default() {
                 full_at = Some(Cursor(placed.xid, placed.event.sequence));
                 items.push(placed.event);
             }
@@ -216,14 +255,18 @@ pub async fn read(Api(mut work): Api, EventId(event_id): EventId) -> Result<Json
     find(&mut work, &event_id).await.map(Json)
 }
 
-/// Returns an event by its public id.
+/// Returns an event by its public id, if the caller may read it.
 ///
 /// # Errors
 /// 404, and the errors of the statement.
 pub async fn find(work: &mut Work, event_id: &str) -> Result<WholeEvent, Problem> {
-    let sql = format!(
-        "select row_to_json(x)::text from (select {COLUMNS}, e.payload as data, e.previous from webhook.find_event($1) e) x"
-    );
+    let sql = if sees_all(work).await? {
+        format!(
+            "select row_to_json(x)::text from (select {COLUMNS}, e.payload as data, e.previous from webhook.find_event($1) e) x"
+        )
+    } else {
+        format!(include_str!("sql/events_owned_one.sql"), columns = OWNED_COLUMNS)
+    };
     let found = work.json(&sql, &[&event_id]).await?;
     found.into_iter().next().ok_or_else(|| Problem::not_found("event"))
 }

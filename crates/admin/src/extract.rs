@@ -143,6 +143,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// The id of a token, from the path.
+pub struct TokenId(pub i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for TokenId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<i64>::from_request_parts(parts, state).await;
+        path.map(|Path(id)| Self(id)).map_err(|_| Problem::not_found("token"))
+    }
+}
+
 /// The public id of an event, from the path.
 pub struct EventId(pub String);
 

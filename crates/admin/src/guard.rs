@@ -9,9 +9,11 @@ use crate::{
     State,
     body::whole,
     caller::{Caller, ConcurrencyLimit, Peer, Permit},
+    policy::policy,
+    portal::{self, SessionKey},
     problem::Problem,
     sessions::{Call, Pool, Work},
-    token::Token,
+    token::{Token, TokenKind},
 };
 use axum::{
     extract::{FromRequestParts, Request, State as Shared},
@@ -29,6 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::timeout;
+use tokio_postgres::Row;
 use url::{Host, Url};
 
 /// Requests per second and burst: from one address, and with one token.
@@ -41,9 +44,6 @@ const AT_ONCE_PER_TOKEN: usize = 16;
 
 /// Timeout of a whole request. A streamed response starts at once and may last longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
-    connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -172,6 +172,7 @@ impl Guard {
 /// Applies the outermost layer: rate limits, the check for foreign pages, the timeout, and the
 /// security headers of every response.
 pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
+    let is_portal = portal::is_portal(request.uri().path());
     let mut response = match refuse(&state.guard, &request) {
         Some(problem) => problem.into_response(),
         None => match timeout(REQUEST_TIMEOUT, whole(&state, request, next)).await {
@@ -181,14 +182,21 @@ pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -
     };
     let headers = response.headers_mut();
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // With `no-referrer`, browsers hide the origin of our own forms, which `is_foreign` checks.
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::X_FRAME_OPTIONS, "DENY"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    let policy = if is_portal { state.portal.policy() } else { policy([].into_iter()) };
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    if is_portal {
+        // The path contains the key of the session. Browsers that know X-Frame-Options only do not
+        // know lists of origins.
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    } else {
+        // With `no-referrer`, browsers hide the origin of our own forms, which `is_foreign` checks.
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
@@ -206,7 +214,9 @@ fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
         let detail = "without tokens, the host must be 127.0.0.1, [::1] or localhost";
         return Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
     }
-    if is_unsafe(request.method()) && is_foreign(headers) {
+    // A page of an owner has no cookie. Its path has the key, which pages of other sites do not know.
+    let has_key = portal::is_portal(request.uri().path());
+    if is_unsafe(request.method()) && !has_key && is_foreign(headers) {
         return Some(Problem::new(StatusCode::FORBIDDEN, "the request comes from a page of another site"));
     }
     None
@@ -274,29 +284,59 @@ fn unknown() -> Problem {
 }
 
 impl State {
-    /// Returns the token of a visitor of the page, or `None` without a cookie.
+    /// Returns the token of a visitor of the page: the key of an owner's session, or the token of
+    /// the session in the cookie. Returns `None` without either.
     ///
     /// # Errors
     /// Returns 401 if the session has ended.
-    pub fn visitor_token(&self, headers: &HeaderMap) -> Result<Option<Token>, Problem> {
+    pub fn visitor_token(
+        &self,
+        headers: &HeaderMap,
+        key: Option<&SessionKey>,
+    ) -> Result<Option<Token>, Problem> {
+        if let Some(SessionKey(key)) = key {
+            return Ok(Some(key.clone()));
+        }
         let Some(id) = cookie(headers) else { return Ok(None) };
         self.browser_sessions.token(id, Instant::now()).map(Some).ok_or_else(unknown)
     }
 
     /// Returns the key of the request's token if it is valid. A request without one has a key if
     /// the server is open.
-    pub async fn recognise(&self, headers: &HeaderMap) -> Option<[u8; 32]> {
-        let token = match bearer(headers) {
-            Some(text) => Some(Token::parse(text)?),
-            None => self.visitor_token(headers).ok()?,
+    pub async fn recognise(&self, parts: &Parts) -> Option<[u8; 32]> {
+        let key = parts.extensions.get::<SessionKey>();
+        let token = match bearer(&parts.headers) {
+            Some(text) if key.is_none() => Some(Token::parse(TokenKind::Bearer, text)?),
+            _ => self.visitor_token(&parts.headers, key).ok()?,
         };
         let Some(token) = token else { return self.guard.open_as.is_some().then(Default::default) };
         let sha256 = token.sha256();
         if !self.guard.knows(&sha256) {
-            self.enter(Some(token.reveal()), false, Pool::Callers).await.ok()?;
+            self.enter(Some(&token), false, Pool::Callers).await.ok()?;
             self.guard.note_valid(sha256);
         }
         Some(sha256)
+    }
+
+    /// Begins a transaction with the daemon's own rights, with a statement whose parameter is the
+    /// hash of a token.
+    ///
+    /// # Errors
+    /// Returns 429 if a limit is reached, and 503 if no session is available.
+    pub async fn find(
+        &self,
+        token: &Token,
+        is_repeatable: bool,
+        pool: Pool,
+        sql: &str,
+    ) -> Result<(Work, Vec<Row>), Problem> {
+        let sha256 = token.sha256();
+        if self.guard.tokens.check_key(&sha256).is_err() {
+            return Err(Problem::too_many());
+        }
+        let place = self.guard.at_once.enter(&sha256).ok_or_else(Problem::too_many)?;
+        let first: Call<'_> = (sql, &[&sha256.as_slice()]);
+        self.database.begin(is_repeatable, pool, Some(place), Some(first)).await
     }
 
     /// Begins the transaction of a request with this token, or without one.
@@ -304,23 +344,23 @@ impl State {
     /// # Errors
     /// Returns 401 if the token is missing, unknown or expired, 403 if the daemon may not act as
     /// the caller's role, 429 if a limit is reached, and 503 if no session is available.
-    pub async fn enter(&self, token: Option<&str>, is_repeatable: bool, pool: Pool) -> Result<Work, Problem> {
-        const WHO: &str = include_str!("sql/token_caller.sql");
+    pub async fn enter(&self, token: Option<&Token>, is_repeatable: bool, pool: Pool) -> Result<Work, Problem> {
+        const OF_TOKEN: &str = include_str!("sql/token_caller.sql");
+        const OF_SESSION: &str = include_str!("sql/session_caller.sql");
         let (mut work, caller) = match (token, &self.guard.open_as) {
             (None, Some(role)) => {
                 let (work, _) = self.database.begin(is_repeatable, pool, None, None).await?;
                 (work, Caller { role: role.clone(), owner: None, owner_role: None })
             }
             (None, None) => return Err(unknown()),
-            (Some(text), _) => {
-                let token = Token::parse(text).ok_or_else(unknown)?;
-                let sha256 = token.sha256();
-                if self.guard.tokens.check_key(&sha256).is_err() {
-                    return Err(Problem::too_many());
-                }
-                let place = self.guard.at_once.enter(&sha256).ok_or_else(Problem::too_many)?;
-                let who: Call<'_> = (WHO, &[&sha256.as_slice()]);
-                let (work, rows) = self.database.begin(is_repeatable, pool, Some(place), Some(who)).await?;
+            (Some(token), _) => {
+                let who = match token.kind() {
+                    TokenKind::Bearer => OF_TOKEN,
+                    TokenKind::Session => OF_SESSION,
+                    // A link is opened, and is not a caller.
+                    TokenKind::Link => return Err(unknown()),
+                };
+                let (work, rows) = self.find(token, is_repeatable, pool, who).await?;
                 let row = rows.first().ok_or_else(unknown)?;
                 (work, Caller { role: row.try_get(0)?, owner: row.try_get(1)?, owner_role: row.try_get(2)? })
             }
@@ -345,7 +385,11 @@ impl FromRequestParts<State> for Api {
             ));
         }
         let pool = if parts.uri.path() == METRICS_PATH { Pool::Operators } else { Pool::Callers };
-        state.enter(bearer(headers), is_conditional(headers), pool).await.map(Self)
+        let token = match bearer(headers) {
+            Some(text) => Some(Token::parse(TokenKind::Bearer, text).ok_or_else(unknown)?),
+            None => None,
+        };
+        state.enter(token.as_ref(), is_conditional(headers), pool).await.map(Self)
     }
 }
 

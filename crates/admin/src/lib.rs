@@ -6,7 +6,8 @@
 //!
 //! Data of callers is read and changed only through the SQL API and its views, with the caller's
 //! rights ([`sessions`]). The [`sampler`] reads figures with the daemon's rights. The server reads
-//! no secret. The only tables that it writes by itself are the two in `sql/admin.sql`. Without
+//! no secret. The only tables that it writes by itself are those in
+//! `sql/admin.sql` and `sql/portal.sql`. Without
 //! `--admin`, nothing of it runs.
 
 #![expect(
@@ -29,6 +30,9 @@ pub mod metrics;
 pub mod options;
 pub mod page;
 mod places;
+mod policy;
+pub mod portal;
+pub mod portal_links;
 mod priority;
 pub mod problem;
 pub mod receivers;
@@ -39,6 +43,7 @@ pub mod sessions;
 pub mod subscriptions;
 mod thread;
 pub mod token;
+pub mod tokens;
 mod words;
 
 use browser_sessions::BrowserSessions;
@@ -47,6 +52,7 @@ use database::{Phase, Target};
 use delivery::body::Source;
 use guard::Guard;
 use ipnet::IpNet;
+use portal::PortalSettings;
 use sampler::History;
 use sessions::Database;
 use std::{
@@ -70,6 +76,8 @@ pub struct Settings {
     pub open_as: Option<String>,
     /// Proxies whose `X-Forwarded-For` is trusted.
     pub trust_proxy: Vec<IpNet>,
+    /// The page of an owner, and the links to it.
+    pub portal: PortalSettings,
 }
 
 /// The warning about an admin server that other machines reach without TLS.
@@ -115,6 +123,7 @@ pub struct Shared {
     /// Key of the tokens in the page's forms. Each start generates a new one.
     pub form_key: [u8; 32],
     pub browser_sessions: BrowserSessions,
+    pub portal: Arc<PortalSettings>,
     /// Ends streamed responses.
     pub shutdown: CancellationToken,
     requests: Mutex<BTreeMap<(String, u16), u64>>,
@@ -195,6 +204,7 @@ async fn prepare(
         source,
         form_key,
         browser_sessions: BrowserSessions::default(),
+        portal: Arc::new(settings.portal),
         shutdown: shutdown.clone(),
         requests: Mutex::default(),
     }));

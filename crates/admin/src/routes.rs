@@ -5,7 +5,8 @@
 //! call [`guard::admit`].
 
 use crate::{
-    State, deliveries, events, guard, health, metrics, page, problem::Problem, receivers, subscriptions,
+    State, deliveries, events, guard, health, metrics, page, portal_links, problem::Problem, receivers, subscriptions,
+    tokens,
 };
 use axum::{
     Json, Router,
@@ -34,6 +35,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         (name = "subscriptions", description = "Subscriptions and their options"),
         (name = "events", description = "Events and event types"),
         (name = "deliveries", description = "Deliveries and attempts"),
+        (name = "access", description = "Tokens, and links to the page of an owner, for admins"),
         (name = "health", description = "Health and metrics, for operators")
     )
 )]
@@ -69,6 +71,9 @@ fn api() -> OpenApiRouter<State> {
         .routes(routes!(deliveries::read))
         .routes(routes!(deliveries::attempts))
         .routes(routes!(deliveries::redeliver))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(portal_links::create))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))
@@ -99,6 +104,7 @@ pub fn router(state: &State) -> Router<State> {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the path does not support this method")
         })
+        .layer(from_fn_with_state(state.clone(), page::portal::dress))
         .layer(from_fn_with_state(state.clone(), guard::admit))
         .layer(from_fn_with_state(state.clone(), count))
         .layer(from_fn(no_panic))

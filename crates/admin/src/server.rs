@@ -11,6 +11,7 @@ use crate::{
     guard::METRICS_PATH,
     health,
     places::{Busy, Places},
+    portal,
     problem::Problem,
     routes,
 };
@@ -84,6 +85,7 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationTo
             let in_progress = requests.begin();
             let peer = state.guard.peer(ip, request.headers());
             request.extensions_mut().insert(peer);
+            portal::take_key(&mut request);
             let answer = if has_place || is_for_operators(request.uri().path()) {
                 Ok(router.clone().call(request))
             } else {

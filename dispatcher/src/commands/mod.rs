@@ -10,6 +10,7 @@ pub mod listen;
 pub mod manage;
 pub mod manual;
 mod output;
+pub mod portal_link;
 pub mod rekey;
 pub mod replay;
 pub mod run;

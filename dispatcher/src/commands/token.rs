@@ -5,19 +5,12 @@ use crate::{
     cli::{CreateToken, TokenAction},
     commands::{Error, exit, output::print},
 };
-use admin::token::Token;
+use admin::token::{Token, TokenKind};
 use database::{self, Client, Purpose, Target, Watch};
 use std::{fmt::Write as _, process::ExitCode};
 use tokio_postgres::error::SqlState;
 
-const CREATE: &str = "
-    insert into webhook.token (name, token_sha256, role, owner, expires_at)
-    values ($1, $2, $3::text::name, $4, now() + make_interval(days => $5)) returning id";
-/// Whether a role is limited to the rows of its owner: row-level security applies, and the role
-/// cannot read the outbox.
-const ROLE: &str = "
-    select not (r.rolsuper or r.rolbypassrls or has_table_privilege(r.oid, 'webhook.event', 'select'))
-    from pg_roles r where r.rolname = $1";
+const CREATE: &str = "select webhook.create_token($1, $2, $3, $4, now() + make_interval(days => $5))";
 const LIST: &str = include_str!("sql/token_list.sql");
 
 /// Executes the action.
@@ -43,17 +36,7 @@ pub async fn run(action: &TokenAction, database: Target) -> Result<ExitCode, Err
 }
 
 async fn create(client: &Client, flags: &CreateToken) -> Result<ExitCode, Error> {
-    let role = client.query_opt(ROLE, &[&flags.role]).await.map_err(explain)?;
-    let Some(role) = role else {
-        return Err(Error::Usage(format!("role {} does not exist", flags.role)));
-    };
-    if flags.owner.is_some() && !role.try_get::<_, bool>(0).map_err(explain)? {
-        return Err(Error::Usage(format!(
-            "role {} can see other owners; a token with --owner requires a role that is only a subscriber",
-            flags.role
-        )));
-    }
-    let token = Token::generate().map_err(Error::NoRandomness)?;
+    let token = Token::generate(TokenKind::Bearer).map_err(Error::NoRandomness)?;
     let sha256 = token.sha256();
     client
         .execute(CREATE, &[&flags.name, &sha256.as_slice(), &flags.role, &flags.owner, &flags.days])
@@ -73,8 +56,22 @@ async fn list(client: &Client) -> Result<String, tokio_postgres::Error> {
     Ok(text)
 }
 
-fn explain(error: tokio_postgres::Error) -> Error {
+/// Turns an error of a statement about tokens or links into one for the terminal.
+pub fn explain(error: tokio_postgres::Error) -> Error {
     match error.code() {
+        // The functions check the arguments of the command.
+        Some(&SqlState::INVALID_PARAMETER_VALUE) => {
+            let Some(database) = error.as_db_error() else {
+                return Error::App(database::Error::of_statement(error));
+            };
+            // A sentence after a semicolon, as in other errors of commands.
+            let mut hint = database.hint().unwrap_or_default().trim_end_matches('.').chars();
+            let first = hint.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+            Error::Usage(format!("{}; {first}{}", database.message(), hint.as_str()))
+        }
+        Some(&SqlState::UNDEFINED_FUNCTION) => {
+            Error::Usage("the extension is outdated; run: alter extension pg_webhook update".to_owned())
+        }
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Usage(
             "permission denied; as the extension's owner, run: select webhook_grant('…', 'admin')".to_owned(),
         ),

@@ -31,13 +31,13 @@ use delivery::{
 use maud::{Markup, html};
 use std::collections::HashMap;
 
-/// Returns the path of the delivery's page.
-fn path_of(delivery: &Delivery) -> String {
-    format!("/deliveries/{}/{}", delivery.event_id, delivery.subscription_id)
+/// Returns the address of the delivery's page.
+fn path_of(visitor: &Visitor, delivery: &Delivery) -> String {
+    visitor.link(&format!("/deliveries/{}/{}", delivery.event_id, delivery.subscription_id))
 }
 
 /// Renders a table of deliveries, with the names of their subscriptions.
-pub fn table(items: &[Delivery], names: &HashMap<i64, String>) -> Markup {
+pub fn table(visitor: &Visitor, items: &[Delivery], names: &HashMap<i64, String>) -> Markup {
     let to = |id: i64| names.get(&id).map_or_else(|| format!("#{id}"), |name| inert(name));
     html! {
         @if items.is_empty() { p { "No matches." } } @else {
@@ -48,11 +48,11 @@ pub fn table(items: &[Delivery], names: &HashMap<i64, String>) -> Markup {
                     td.t data-label="When" { @if let Some(at) = &one.created_at { (time(at)) } @else { "–" } }
                     td.any data-label="Type" { (inert(one.event_type.as_deref().unwrap_or("–"))) }
                     td.any data-label="Key" { (inert(one.key.as_deref().unwrap_or("–"))) }
-                    td.any data-label="To" { a href=(format!("/subscriptions/{}", one.subscription_id)) { (to(one.subscription_id)) } }
+                    td.any data-label="To" { a href=(visitor.link(&format!("/subscriptions/{}", one.subscription_id))) { (to(one.subscription_id)) } }
                     td data-label="State" { (badge(&one.state)) }
                     td.n data-label="Attempts" { (one.attempts) }
                     td.any data-label="Last response" { (last_response(one)) }
-                    td data-label="Event" { a href=(path_of(one)) { code { (one.event_id) } } }
+                    td data-label="Event" { a href=(path_of(visitor, one)) { code { (one.event_id) } } }
                 } } }
             } }
         }
@@ -104,13 +104,14 @@ pub async fn list(
         ("since", filter.since.as_deref()),
         ("until", filter.until.as_deref()),
     ];
+    let own = visitor.link("/deliveries");
     Ok(layout(
         "Deliveries",
         Some(&visitor),
         "/deliveries",
         html! {
             h1 { "Deliveries" }
-            form.row action="/deliveries" role="search" aria-label="Filter" {
+            form.row action=(own) role="search" aria-label="Filter" {
                 div {
                     label for="state" { "State" }
                     select #state name="state" {
@@ -119,7 +120,9 @@ pub async fn list(
                         }
                     }
                 }
-                (field("subscription", "Subscription id", subscription.as_deref()))
+                @if visitor.is_owner() {
+                    @if let Some(id) = &subscription { input type="hidden" name="subscription" value=(id); }
+                } @else { (field("subscription", "Subscription id", subscription.as_deref())) }
                 (field("type", "Type or pattern", filter.event_type.as_deref()))
                 (field("key", "Key", filter.key.as_deref()))
                 (field("event", "Event id", filter.event.as_deref()))
@@ -128,13 +131,13 @@ pub async fn list(
                 button.main { "Filter" }
             }
             @match &found {
-                Err(problem) => (complaint(problem)),
+                Err(problem) => (complaint(&visitor.told(problem))),
                 Ok(page) => {
                     div #deliveries data-live[filter.cursor.is_none()] {
-                        (table(&page.items, &names))
+                        (table(&visitor, &page.items, &names))
                         @if page.next.is_some() && page.items.is_empty() { p { "The search is not complete yet." } }
                     }
-                    (next_link("/deliveries", &pairs, page.next.as_deref(), "Older"))
+                    (next_link(&own, &pairs, page.next.as_deref(), "Older"))
                 }
             }
         },
@@ -166,14 +169,17 @@ pub async fn show(
         html! {
             h1 { (inert(delivery.event_type.as_deref().unwrap_or("deleted event"))) " " span.soft { "to" } " "
                 @match &subscription {
-                    Some(one) => a href=(format!("/subscriptions/{id}")) { (inert(&one.title())) },
-                    None => { "subscription #" (id) }
+                    Some(one) => a href=(visitor.link(&format!("/subscriptions/{id}"))) { (inert(&one.title())) },
+                    None => { (visitor.noun()) " #" (id) }
                 }
             }
             div #delivery data-live {
                 dl.facts.panel {
                     dt { "State" } dd { (badge(&delivery.state)) }
-                    dt { "Event" } dd { a href=(format!("/events/{}", delivery.event_id)) { code { (delivery.event_id) } } }
+                    dt { "Event" } dd {
+                        @if visitor.is_owner() { code { (delivery.event_id) } }
+                        @else { a href=(format!("/events/{}", delivery.event_id)) { code { (delivery.event_id) } } }
+                    }
                     @if let Some(key) = &delivery.key { dt { "Key" } dd.any { (inert(key)) } }
                     @if let Some(at) = &delivery.created_at { dt { "Captured" } dd { (time(at)) } }
                     @if let Some(at) = &delivery.delivered_at { dt { "Delivered" } dd { (time(at)) } }
@@ -187,7 +193,8 @@ pub async fn show(
             form.row method="post" { (form_token(&visitor)) button.main { "Redeliver" } }
             @if let Some((headers, body)) = request {
                 h2 { "Request" }
-                p { "webhookd does not store requests. This one is made from the event and the current options of the subscription. "
+                p { @if visitor.is_owner() { "Requests are not stored." } @else { "webhookd does not store requests." }
+                    " This one is made from the event and the current options of the " (visitor.noun()) ". "
                     "Attempts before a change of the options were different, and each attempt has its own timestamp and signatures." }
                 pre tabindex="0" { (headers) }
                 pre tabindex="0" { (body) }
@@ -275,5 +282,5 @@ pub async fn redeliver(
     subscriptions::call(&mut visitor.work, "webhook_redeliver($1, $2)", &[&event_id, &id]).await?;
     visitor.work.commit().await?;
     // The database accepts only an event id here, so the text needs no escaping.
-    Ok(Redirect::to(&format!("/deliveries/{event_id}/{id}")).into_response())
+    Ok(Redirect::to(&visitor.link(&format!("/deliveries/{event_id}/{id}"))).into_response())
 }

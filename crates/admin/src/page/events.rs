@@ -1,7 +1,7 @@
 //! The event browser on the page: a filtered list of the outbox, and one event with its deliveries.
 //!
-//! Reads with the visitor's rights. A visitor who may not read the outbox gets a link to the
-//! deliveries.
+//! Reads with the visitor's rights: owners see their own events and announcements. A visitor who
+//! may read no events gets a link to the deliveries.
 
 use crate::{
     deliveries::{self, DeliveryFilter},
@@ -33,7 +33,7 @@ pub async fn list(
                 "/events",
                 html! {
                     h1 { "Events" }
-                    div.note { p { "Only readers of the whole outbox can see this page. For the events of your subscriptions, see " a href="/deliveries" { "deliveries" } "." } }
+                    div.note { p { "Only subscribers and readers can see this page. For the events of your subscriptions, see " a href="/deliveries" { "deliveries" } "." } }
                 },
             ));
         }
@@ -109,7 +109,7 @@ pub async fn show(mut visitor: Visitor, Path(event_id): Path<String>) -> Result<
             h2 { "Data" } pre tabindex="0" { (pretty(whole.data.get().as_bytes())) }
             @if let Some(previous) = &whole.previous { h2 { "Before" } pre tabindex="0" { (pretty(previous.get().as_bytes())) } }
             h2 { "Deliveries" }
-            div #told data-live { (log::table(&told.items, &names)) }
+            div #told data-live { (log::table(&visitor, &told.items, &names)) }
         },
     ))
 }

@@ -20,6 +20,8 @@ const tell = (why, link) => {
   if (notice.firstChild?.textContent === text || (!why && !notice.firstChild)) return;
   notice.replaceChildren(...(why ? [text, ...(link ? [link] : [])] : []));
 };
+// On the page of an owner, the body names the stream and the application.
+const { stream: streamPath = '/live', name: application = 'webhookd' } = document.body.dataset;
 const signIn = () => Object.assign(document.createElement('a'), { href: '/login', textContent: 'Sign in again' });
 
 // The focus stays on a link to the same place.
@@ -42,19 +44,19 @@ const renew = async () => {
     // The only place that a page of ours sends people on to.
     if (answer.type === 'opaqueredirect') return tell('your session has ended', signIn());
     const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
-    if (!answer.ok) return tell(fresh.querySelector('[role=alert] b')?.textContent ?? `webhookd answers with ${answer.status}`);
+    if (!answer.ok) return tell(fresh.querySelector('[role=alert] b')?.textContent ?? `${application} answers with ${answer.status}`);
     for (const part of document.querySelectorAll('[data-live]')) {
       const other = fresh.getElementById(part.id);
       if (other && other.outerHTML !== part.outerHTML) replace(part, other);
     }
     renewed = new Date();
     tell();
-  } catch { tell('webhookd does not answer'); } finally { busy = false; }
+  } catch { tell(`${application} does not answer`); } finally { busy = false; }
 };
 
 // A stream that fails is opened again, later each time: browsers give up those that are answered with anything else.
 const follow = pause => {
-  stream = new EventSource('/live');
+  stream = new EventSource(streamPath);
   let next = Math.min(2 * pause, PAUSE_MS_MAX);
   stream.addEventListener('open', renew);
   stream.addEventListener('look', () => { next = PAUSE_MS; renew(); });

@@ -11,14 +11,17 @@ mod events;
 mod overview;
 mod past;
 mod plot;
+pub mod portal;
 mod receivers;
 mod session;
 mod subscriptions;
 pub mod text;
 
-use crate::{State, problem::Problem, receivers::words::outcome_words, sessions::Pool, token::Token};
+use crate::{
+    State, portal::SessionKey, problem::Problem, receivers::words::outcome_words, sessions::Pool,
+};
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Query, State as Shared},
     http::{HeaderMap, StatusCode, header},
     response::{
@@ -55,6 +58,7 @@ fn pages() -> Vec<(&'static str, MethodRouter<State>)> {
         ("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("live.js")))),
     ];
     pages.extend(docs::pages());
+    pages.extend(portal::pages());
     pages
 }
 
@@ -86,6 +90,8 @@ impl IntoResponse for PageError {
         let title = problem.title.clone();
         (
             problem.status(),
+            // For the page of an owner, which shows it in its own frame.
+            Extension(problem.clone()),
             layout(
                 &title,
                 None,
@@ -117,6 +123,9 @@ pub fn complaint(problem: &Problem) -> Markup {
 
 /// Renders the frame of every page around its content.
 pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Markup) -> Markup {
+    if let Some(frame) = visitor.and_then(|visitor| visitor.portal.as_ref()) {
+        return frame.layout(title, current, content);
+    }
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -133,7 +142,7 @@ pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Ma
                     header {
                         strong { "webhookd" }
                         nav aria-label="Main" { ul {
-                            @for (path, name) in tabs(visitor) {
+                            @for (path, name) in TABS {
                                 li { a href=(path) aria-current=[(path == current).then_some("page")] { (name) } }
                             }
                         } }
@@ -159,19 +168,13 @@ pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Ma
     }
 }
 
-/// Returns the tabs that a visitor can use, with their paths.
-fn tabs(visitor: &Visitor) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let sees_all = visitor.sees_all;
-    [
-        ("/", "Overview"),
-        ("/subscriptions", "Subscriptions"),
-        ("/events", "Events"),
-        ("/deliveries", "Deliveries"),
-        ("/docs", "Docs"),
-    ]
-    .into_iter()
-    .filter(move |(path, _)| sees_all || *path != "/events")
-}
+const TABS: [(&str, &str); 5] = [
+    ("/", "Overview"),
+    ("/subscriptions", "Subscriptions"),
+    ("/events", "Events"),
+    ("/deliveries", "Deliveries"),
+    ("/docs", "Docs"),
+];
 
 /// Renders the hidden field that proves that a form comes from one of our pages.
 pub fn form_token(visitor: &Visitor) -> Markup {
@@ -245,9 +248,15 @@ const STREAM_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Streams the number of each poll of the database (`sampler.rs`), so that pages refresh
 /// themselves. The stream contains nothing else. It ends with the visitor's session.
-async fn live(Shared(state): Shared<State>, visitor: Visitor, headers: HeaderMap) -> Response {
+pub async fn live(
+    Shared(state): Shared<State>,
+    visitor: Visitor,
+    key: Option<Extension<SessionKey>>,
+    headers: HeaderMap,
+) -> Response {
     drop(visitor);
-    let token = match state.visitor_token(&headers) {
+    let key = key.map(|Extension(key)| key);
+    let token = match state.visitor_token(&headers, key.as_ref()) {
         Ok(token) => token,
         Err(problem) => return PageError(problem).into_response(),
     };
@@ -258,7 +267,7 @@ async fn live(Shared(state): Shared<State>, visitor: Visitor, headers: HeaderMap
     let looks = state.history.looks.subscribe();
     let (now, until) = (Instant::now(), Instant::now() + STREAM_LASTS);
     let stream = unfold((looks, state, now, place), move |(mut looks, state, mut checked_at, place)| {
-        let headers = headers.clone();
+        let (headers, key) = (headers.clone(), key.clone());
         async move {
             tokio::select! {
                 changed = looks.changed() => changed.ok()?,
@@ -267,8 +276,8 @@ async fn live(Shared(state): Shared<State>, visitor: Visitor, headers: HeaderMap
             }
             if checked_at.elapsed() >= STREAM_CHECK_INTERVAL {
                 checked_at = Instant::now();
-                let token = state.visitor_token(&headers).ok()?;
-                let entered = state.enter(token.as_ref().map(Token::reveal), false, Pool::Callers).await;
+                let token = state.visitor_token(&headers, key.as_ref()).ok()?;
+                let entered = state.enter(token.as_ref(), false, Pool::Callers).await;
                 if entered.is_err_and(|problem| problem.status() == StatusCode::UNAUTHORIZED) {
                     return None;
                 }

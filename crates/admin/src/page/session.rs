@@ -1,5 +1,5 @@
 //! The visitor of the page: a cookie that holds the id of a session, and forms that only our own
-//! pages can send.
+//! pages can send. On the page of an owner, the key in the path takes the place of both.
 //!
 //! The cookie is `HttpOnly` and `SameSite=Strict`, and over TLS `Secure` and `__Host-`. Each form
 //! carries a token that depends on the cookie and on a key of this process. A session ends when the
@@ -10,10 +10,14 @@ use crate::{
     browser_sessions::LASTS,
     caller::Caller,
     guard::{self, COOKIE, COOKIE_TLS},
-    page::{PageError, layout},
+    page::{
+        PageError, layout,
+        portal::{self, Frame},
+    },
+    portal::{SessionKey, is_portal},
     problem::Problem,
     sessions::{Pool, Work},
-    token::Token,
+    token::{Token, TokenKind},
 };
 use axum::{
     Form,
@@ -33,6 +37,8 @@ use std::{
 /// An authenticated visitor: the transaction of the request, and the token for forms.
 pub struct Visitor {
     pub work: Work,
+    /// On the page of an owner, what its frame shows.
+    pub portal: Option<Frame>,
     pub form_token: String,
     /// Whether the browser sent a token, so that the page can offer to sign out.
     pub has_cookie: bool,
@@ -41,6 +47,17 @@ pub struct Visitor {
 }
 
 impl Visitor {
+    /// Reports whether this is the page of an owner.
+    pub fn is_owner(&self) -> bool {
+        self.portal.is_some()
+    }
+
+    /// Returns the address of a page for this visitor.
+    pub fn link(&self, path: &str) -> String {
+        let base = self.portal.as_ref().map(|frame| frame.base.as_str()).unwrap_or_default();
+        format!("{base}{path}")
+    }
+
     /// Returns the name that the page shows.
     pub fn name(&self) -> String {
         self.work.caller().map(Caller::name).unwrap_or_default()
@@ -70,28 +87,38 @@ impl FromRequestParts<State> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
         let cookie = guard::cookie(&parts.headers);
-        match enter(state, &parts.headers).await {
+        let key = parts.extensions.get::<SessionKey>();
+        if key.is_none() && is_portal(parts.uri.path()) {
+            return Err(portal::ended(&state.portal));
+        }
+        match enter(state, &parts.headers, key).await {
             Ok((work, sees_all)) => Ok(Self {
                 work,
+                portal: key.map(|key| Frame::new(&state.portal, key)),
                 form_token: form_token(&state.form_key, cookie),
                 has_cookie: cookie.is_some(),
                 sees_all,
             }),
-            Err(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
-                Err(Redirect::to("/login").into_response())
-            }
+            Err(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => Err(match key {
+                Some(_) => portal::ended(&state.portal),
+                None => Redirect::to("/login").into_response(),
+            }),
             Err(problem) => Err(PageError(problem).into_response()),
         }
     }
 }
 
 /// Begins the transaction of a visitor. Returns also whether the visitor may read the whole outbox.
-async fn enter(state: &State, headers: &HeaderMap) -> Result<(Work, bool), Problem> {
+async fn enter(
+    state: &State,
+    headers: &HeaderMap,
+    key: Option<&SessionKey>,
+) -> Result<(Work, bool), Problem> {
     // The caller may have no right on the schema, so no function of it is called.
     const READS: &str = "select case when has_schema_privilege('webhook', 'usage')
         then has_table_privilege('webhook.event', 'select') else false end";
-    let token = state.visitor_token(headers)?;
-    let mut work = state.enter(token.as_ref().map(Token::reveal), false, Pool::Callers).await?;
+    let token = state.visitor_token(headers, key)?;
+    let mut work = state.enter(token.as_ref(), false, Pool::Callers).await?;
     let is_limited = work.caller().is_some_and(|caller| caller.owner.is_some());
     let reads = !is_limited && work.row(READS, &[]).await?.try_get(0)?;
     Ok((work, reads))
@@ -101,6 +128,15 @@ async fn enter(state: &State, headers: &HeaderMap) -> Result<(Work, bool), Probl
 pub struct Fields(pub BTreeMap<String, String>);
 
 impl Fields {
+    /// Joins the values of fields with the same name, such as check boxes, by line breaks.
+    fn joined(pairs: Vec<(String, String)>) -> Self {
+        let mut fields = BTreeMap::<String, String>::new();
+        for (name, value) in pairs {
+            fields.entry(name).and_modify(|old| *old = format!("{old}\n{value}")).or_insert(value);
+        }
+        Self(fields)
+    }
+
     /// Returns the trimmed value of a field, or `None` if it is empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
@@ -112,13 +148,15 @@ impl axum::extract::FromRequest<State> for Fields {
 
     async fn from_request(request: axum::extract::Request, state: &State) -> Result<Self, Response> {
         let cookie = guard::cookie(request.headers()).map(str::to_owned);
+        let has_key = request.extensions().get::<SessionKey>().is_some();
         let Form(fields) =
             Form::<Vec<(String, String)>>::from_request(request, state).await.map_err(|_| {
                 PageError(Problem::new(StatusCode::BAD_REQUEST, "cannot read the form")).into_response()
             })?;
-        let fields: BTreeMap<String, String> = fields.into_iter().collect();
+        let Self(fields) = Self::joined(fields);
         let sent = fields.get("form_token").map(String::as_str).unwrap_or_default();
-        if !is_ours(&state.form_key, cookie.as_deref(), sent) {
+        // No other site knows the key.
+        if !has_key && !is_ours(&state.form_key, cookie.as_deref(), sent) {
             let problem =
                 Problem::new(StatusCode::FORBIDDEN, "this form is out of date, or comes from another site")
                     .hint("Go back, reload the page, and submit it again.");
@@ -166,11 +204,11 @@ pub async fn login(
     let Ok(Form(login)) = login else {
         return (StatusCode::BAD_REQUEST, form(Some("Cannot read the form."))).into_response();
     };
-    let Some(token) = Token::parse(login.token.trim()) else {
+    let Some(token) = Token::parse(TokenKind::Bearer, login.token.trim()) else {
         return (StatusCode::UNAUTHORIZED, form(Some("Invalid token. A token starts with whtok_.")))
             .into_response();
     };
-    if let Err(problem) = state.enter(Some(token.reveal()), false, Pool::Callers).await {
+    if let Err(problem) = state.enter(Some(&token), false, Pool::Callers).await {
         let detail = match problem.status {
             401 => "The token is unknown or has expired.".to_owned(),
             _ => problem.detail.clone().unwrap_or_default(),

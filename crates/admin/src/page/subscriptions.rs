@@ -3,9 +3,12 @@
 //! Each change is a call of the SQL API with the visitor's rights, like the REST API. A save
 //! carries the etag of the state that the form was filled from. If the subscription has changed
 //! since, the save fails, and the page shows the differences. A new secret is shown once.
+//!
+//! The page of an owner uses the same handlers. Its form and its view of an endpoint are in
+//! [`crate::page::portal::endpoints`].
 
 mod confirm;
-mod form;
+pub mod form;
 
 use crate::{
     State,
@@ -17,6 +20,7 @@ use crate::{
         PageError, complaint, deliveries as log, form_token, layout, next_link,
         past::Past,
         plot::chart,
+        portal::endpoints,
         receivers as shown,
         session::{Fields, Visitor},
         text::{Precision, broken, figure, inert, moment},
@@ -75,6 +79,9 @@ async fn form_for_new(
     values: &Values,
     problem: Option<&Problem>,
 ) -> Result<Markup, PageError> {
+    if visitor.is_owner() {
+        return endpoints::form_for_new(visitor, values, problem).await;
+    }
     let types = events::all_types(&mut visitor.work).await?;
     let known: Vec<&str> = types.iter().map(|one| one.event_type.as_str()).collect();
     Ok(layout(
@@ -95,14 +102,15 @@ async fn form_for_new(
 
 /// Creates a subscription and shows its secret.
 pub async fn create(mut visitor: Visitor, fields: Fields) -> Result<Response, PageError> {
-    let made = match options_of(&fields, None) {
+    let made = match chosen(&fields, None, visitor.is_owner()) {
         Ok(members) => api::subscribe(&mut visitor.work, &body_of(members)).await,
         Err(problem) => Err(problem),
     };
     match made {
         Ok((id, secret)) => {
             visitor.work.commit().await?;
-            Ok(shown_once(&visitor, id, secret.as_deref(), "Subscription created").into_response())
+            let title = if visitor.is_owner() { "Endpoint added" } else { "Subscription created" };
+            Ok(shown_once(&visitor, id, secret.as_deref(), title).into_response())
         }
         Err(problem) => {
             visitor.work.restart().await?;
@@ -110,6 +118,19 @@ pub async fn create(mut visitor: Visitor, fields: Fields) -> Result<Response, Pa
             Ok((problem.status(), again).into_response())
         }
     }
+}
+
+/// Returns the options of a form that differ from the present ones.
+fn chosen(
+    fields: &Fields,
+    present: Option<&Values>,
+    is_owner: bool,
+) -> Result<serde_json::Map<String, serde_json::Value>, Problem> {
+    let mut members = options_of(fields, present)?;
+    if is_owner {
+        endpoints::keep_own(&mut members, fields)?;
+    }
+    Ok(members)
 }
 
 fn shown_once(visitor: &Visitor, id: i64, secret: Option<&str>, title: &str) -> Markup {
@@ -122,13 +143,13 @@ fn shown_once(visitor: &Visitor, id: i64, secret: Option<&str>, title: &str) -> 
             @match secret {
                 Some(secret) => {
                     div.note role="status" {
-                        p { b { "Copy this secret to the receiver now. It is shown only once." } }
+                        p { b { "Copy this secret to the " @if visitor.is_owner() { "endpoint" } @else { "receiver" } " now. It is shown only once." } }
                         pre.secret tabindex="0" { (secret) }
                     }
                 }
                 None => { p { "Requests are not signed, so there is no secret." } }
             }
-            p { a.button.main href=(format!("/subscriptions/{id}")) { "Go to the subscription" } }
+            p { a.button.main href=(visitor.link(&format!("/subscriptions/{id}"))) { "Go to the " (visitor.noun()) } }
         },
     )
 }
@@ -160,6 +181,10 @@ async fn detail(
     values: &Values,
     problem: Option<&Problem>,
 ) -> Result<Markup, PageError> {
+    if visitor.is_owner() {
+        let stored = html! { input type="hidden" name=(ETAG) value=[values.get(ETAG)]; };
+        return endpoints::detail(visitor, subscription, values, problem, stored).await;
+    }
     let id = subscription.id;
     let receiver = receivers::find(&mut visitor.work, id).await?;
     let filter = DeliveryFilter { subscription: Some(id), limit: Some(10), ..DeliveryFilter::default() };
@@ -184,7 +209,7 @@ async fn detail(
             (actions(visitor, subscription, &receiver))
             div #past data-live { (plots(&past, backlog.is_some())) }
             h2 { "Last deliveries" }
-            div #told data-live { (log::table(&told.items, &HashMap::from([(id, subscription.title())]))) }
+            div #told data-live { (log::table(visitor, &told.items, &HashMap::from([(id, subscription.title())]))) }
             p { a href=(format!("/deliveries?subscription={id}")) { "All deliveries" } }
             h2 { "About" }
             dl.facts.panel {
@@ -238,8 +263,11 @@ fn overtaken(values: &Values, subscription: &Subscription) -> Markup {
     }
 }
 
-fn actions(visitor: &Visitor, subscription: &Subscription, receiver: &Receiver) -> Markup {
-    let path = format!("/subscriptions/{}", subscription.id);
+/// Renders the buttons for everything that can be done with a subscription.
+pub fn actions(visitor: &Visitor, subscription: &Subscription, receiver: &Receiver) -> Markup {
+    let path = visitor.link(&format!("/subscriptions/{}", subscription.id));
+    let ping = if visitor.is_owner() { "Send a test event" } else { "Send a ping" };
+    let given_up = if visitor.is_owner() { "Redeliver failed deliveries" } else { "Redeliver given-up deliveries" };
     let form = |action: &str, class: &str, label: &str, more: Markup| {
         html! {
             form.row method="post" action=(path) {
@@ -253,7 +281,7 @@ fn actions(visitor: &Visitor, subscription: &Subscription, receiver: &Receiver) 
             @if shown::may_try(receiver) {
                 (form("try", "main", "Try now", html! { span.check { input #pause name="ignore_retry_after" type="checkbox" value="on"; " " label for="pause" { "even if the receiver asked for a pause" } } }))
             }
-            (form("ping", "", "Send a ping", html! {}))
+            (form("ping", "", ping, html! {}))
             @if subscription.is_enabled() {
                 (form("pause", "", "Pause", html! { label.hidden for="reason" { "Reason" } input #reason name="reason" placeholder="reason"; }))
             } @else {
@@ -262,7 +290,7 @@ fn actions(visitor: &Visitor, subscription: &Subscription, receiver: &Receiver) 
         }
         @if receiver.redeliverable > 0 {
             section.panel #failed {
-                h2 { "Redeliver given-up deliveries" }
+                h2 { (given_up) }
                 p { (count(receiver.redeliverable, "delivery")) " can be redelivered. The next page shows how many, before anything is sent." }
                 (form("redeliver-failed", "main", "Redeliver all failed…", html! {
                     div { label for="failed-since" { "Given up since" } input #failed-since name="since" value=[receiver.given_up_since.as_deref().map(|at| moment(at, Precision::Seconds))] placeholder="the beginning"; }
@@ -276,7 +304,7 @@ fn actions(visitor: &Visitor, subscription: &Subscription, receiver: &Receiver) 
                 div { label for="from" { "Since" } input #from name="since" placeholder="2026-11-22 03:00+00" required; }
                 div { label for="to" { "Until" } input #to name="until" placeholder="now"; }
             }))
-            (form("delete", "danger", "Delete subscription", html! {}))
+            (form("delete", "danger", &format!("Delete {}", visitor.noun()), html! {}))
         }
     }
 }
@@ -296,9 +324,12 @@ pub async fn act(
         Ok(Some(page)) => return Ok(page.into_response()),
         Err(problem) => return again(&state, &mut visitor, id, &fields, problem).await,
     }
-    match perform(&mut visitor.work, id, &fields).await {
-        Ok(Done::Gone) => Ok(Redirect::to("/subscriptions").into_response()),
-        Ok(Done::Changed) => Ok(Redirect::to(&format!("/subscriptions/{id}")).into_response()),
+    let is_owner = visitor.is_owner();
+    match perform(&mut visitor.work, id, &fields, is_owner).await {
+        Ok(Done::Gone) => Ok(Redirect::to(&visitor.link("/subscriptions")).into_response()),
+        Ok(Done::Changed) => {
+            Ok(Redirect::to(&visitor.link(&format!("/subscriptions/{id}"))).into_response())
+        }
         Ok(Done::Secret(secret)) => Ok(shown_once(&visitor, id, Some(&secret), "New secret").into_response()),
         Err(problem) => again(&state, &mut visitor, id, &fields, problem).await,
     }
@@ -327,10 +358,10 @@ async fn again(
 }
 
 /// Changes the options whose value in the form differs from the state that it was filled from.
-async fn alter(work: &mut Work, id: i64, fields: &Fields) -> Result<(), Problem> {
+async fn alter(work: &mut Work, id: i64, fields: &Fields, is_owner: bool) -> Result<(), Problem> {
     work.restart_repeatable().await?;
     let present = api::expect_tag(work, id, fields.get(ETAG)).await?;
-    let members = options_of(fields, Some(&values_of(&present)))?;
+    let members = chosen(fields, Some(&values_of(&present)), is_owner)?;
     api::alter(work, id, &body_of(members)).await
 }
 
@@ -339,7 +370,7 @@ fn told(problem: Problem) -> Problem {
     if problem.status() != StatusCode::PRECONDITION_FAILED {
         return problem;
     }
-    Problem::new(StatusCode::PRECONDITION_FAILED, "this subscription has changed since you opened the form")
+    Problem::new(StatusCode::PRECONDITION_FAILED, "this has changed since you opened the form")
         .hint("Nothing has been saved. The form has your entries. Save again to store all of them.")
 }
 
@@ -349,11 +380,11 @@ enum Done {
     Secret(String),
 }
 
-async fn perform(work: &mut Work, id: i64, fields: &Fields) -> Result<Done, Problem> {
+async fn perform(work: &mut Work, id: i64, fields: &Fields, is_owner: bool) -> Result<Done, Problem> {
     let mut done = Done::Changed;
     match fields.get("action").unwrap_or_default() {
         "alter" => {
-            alter(work, id, fields).await.map_err(|problem| told(api::met(problem)))?;
+            alter(work, id, fields, is_owner).await.map_err(|problem| told(api::met(problem)))?;
         }
         "pause" => {
             api::call(work, "webhook_pause($1, $2)", &[&id, &fields.get("reason")]).await?;

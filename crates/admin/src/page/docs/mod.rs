@@ -60,13 +60,16 @@ async fn document(work: &mut Work, events: &[&str]) -> Result<Box<RawValue>, Pro
 }
 
 /// An event type in a list.
-struct Listed {
-    event_type: String,
-    description: Option<String>,
+pub struct Listed {
+    pub event_type: String,
+    pub description: Option<String>,
 }
 
-/// Returns every event type, in order.
-async fn listed(work: &mut Work) -> Result<Vec<Listed>, Problem> {
+/// Returns every event type that the caller may have, in order.
+///
+/// # Errors
+/// The errors of the statement.
+pub async fn listed(work: &mut Work) -> Result<Vec<Listed>, Problem> {
     let sql = "select t.type, t.description from webhook.described_event_types() t order by t.type";
     let rows = work.query(sql, &[]).await?;
     rows.iter().map(|row| Ok(Listed { event_type: row.try_get(0)?, description: row.try_get(1)? })).collect()
@@ -104,7 +107,7 @@ fn data_of(body: &RawValue) -> Option<&RawValue> {
 }
 
 /// `/docs`
-async fn list(mut visitor: Visitor, query: Result<Filled<DocsSearch>, Problem>) -> Result<Markup, PageError> {
+pub async fn list(mut visitor: Visitor, query: Result<Filled<DocsSearch>, Problem>) -> Result<Markup, PageError> {
     let Filled(search) = query?;
     let all = match listed(&mut visitor.work).await {
         Err(problem) if is_forbidden(&problem) => return Ok(not_for_you(&visitor)),
@@ -120,8 +123,8 @@ async fn list(mut visitor: Visitor, query: Result<Filled<DocsSearch>, Problem>) 
         "Event documentation",
         html! {
             h1 { "Event documentation" }
-            p { "The events that this database currently sends to receivers. " a href="#verify" { "How to verify" } "." }
-            form.row action="/docs" role="search" aria-label="Event types" {
+            p { @if visitor.is_owner() { "The events that you can receive. " } @else { "The events that this database currently sends to receivers. " } a href="#verify" { "How to verify" } "." }
+            form.row action=(visitor.link("/docs")) role="search" aria-label="Event types" {
                 div { label for="words" { "Type or description" } input #words name="q" type="search" value=(words); }
                 button.main { "Search" }
             }
@@ -131,17 +134,17 @@ async fn list(mut visitor: Visitor, query: Result<Filled<DocsSearch>, Problem>) 
                     caption.hidden { "Event types" }
                     thead { tr { th scope="col" { "Type" } th scope="col" { "Description" } } }
                     tbody { @for one in &found { tr {
-                        th scope="row" { a href=(format!("/docs/{}", one.event_type)) { code.any { (one.event_type) } } }
+                        th scope="row" { a href=(visitor.link(&format!("/docs/{}", one.event_type))) { code.any { (one.event_type) } } }
                         td.any data-label="Description" { (inert(one.description.as_deref().unwrap_or("–"))) }
                     } } }
                 } }
             } @else if count == 0 {
-                p { "There are no event types yet. " code { "webhook_watch()" } " adds those of a table." }
+                p { "There are no event types yet." @if !visitor.is_owner() { " " code { "webhook_watch()" } " adds those of a table." } }
             }
             h2 { "Downloads" }
             ul {
-                li { a href="/docs/documents/openapi.json" download { "OpenAPI 3.1" } " – for viewers and code generators" }
-                li { a href="/docs/documents/asyncapi.json" download { "AsyncAPI 3" } }
+                li { a href=(visitor.link("/docs/documents/openapi.json")) download { "OpenAPI 3.1" } " – for viewers and code generators" }
+                li { a href=(visitor.link("/docs/documents/asyncapi.json")) download { "AsyncAPI 3" } }
             }
             (verify(&document::headers(&document)))
         },
@@ -149,7 +152,7 @@ async fn list(mut visitor: Visitor, query: Result<Filled<DocsSearch>, Problem>) 
 }
 
 /// `/docs/{type}`
-async fn show(
+pub async fn show(
     Shared(state): Shared<State>,
     mut visitor: Visitor,
     Path(event_type): Path<String>,
@@ -178,11 +181,11 @@ async fn show(
         &visitor,
         &event_type,
         html! {
-            p { a href="/docs" { "All event types" } }
+            p { a href=(visitor.link("/docs")) { "All event types" } }
             h1 { (inert(&event_type)) }
             @if let Some(description) = &one.description { p.any { (inert(description)) } }
             @if !siblings.is_empty() {
-                p { "Other events of the same noun: " @for (at, other) in siblings.iter().enumerate() { @if at > 0 { ", " } a href=(format!("/docs/{other}")) { code { (other) } } } }
+                p { "Other events of the same noun: " @for (at, other) in siblings.iter().enumerate() { @if at > 0 { ", " } a href=(visitor.link(&format!("/docs/{other}"))) { code { (other) } } } }
             }
             h2 #fields { "Fields of " code { "data" } }
             (field_tables(&event_type, &forms))
@@ -191,9 +194,9 @@ async fn show(
                     @if !key.is_empty() { ": " code.any { (inert(&key.join(", "))) } } "." }
             }
             h2 #request { "Example request" }
-            (requests(&samples))
+            (requests(&samples, visitor.noun()))
             h2 #schema { "JSON Schema of " code { "data" } }
-            p { a href=(format!("/docs/{event_type}/schema.json")) download=(format!("{event_type}.json")) { "Download" } }
+            p { a href=(visitor.link(&format!("/docs/{event_type}/schema.json"))) download=(format!("{event_type}.json")) { "Download" } }
             details { summary { "Show" } pre tabindex="0" { (pretty(schema.get().as_bytes())) } }
             (verify(&document::headers(&document)))
         },
@@ -227,9 +230,9 @@ fn field_tables(event_type: &str, forms: &[Form]) -> Markup {
     }
 }
 
-fn requests(samples: &[EventSample]) -> Markup {
+fn requests(samples: &[EventSample], noun: &str) -> Markup {
     html! {
-        p { "The format depends on the subscription. Every request is signed. These examples are signed with " code.any { (SECRET) } ": a correct verifier accepts exactly these bytes, except that they are too old." }
+        p { "The format depends on the " (noun) ". Every request is signed. These examples are signed with " code.any { (SECRET) } ": a correct verifier accepts exactly these bytes, except that they are too old." }
         @for sample in samples {
             details open[sample.format == Format::Standard] {
                 summary { "Format " code { (sample.format.as_str()) } }
@@ -264,13 +267,13 @@ fn attachment(name: &str, text: &str) -> Response {
 }
 
 /// `/docs/{type}/schema.json`
-async fn schema(mut visitor: Visitor, Path(event_type): Path<String>) -> Result<Response, PageError> {
+pub async fn schema(mut visitor: Visitor, Path(event_type): Path<String>) -> Result<Response, PageError> {
     let schema = event_schema(&mut visitor.work, &event_type).await?;
     Ok(attachment(&format!("{event_type}.json"), schema.get()))
 }
 
 /// `/docs/documents/{name}`
-async fn download(mut visitor: Visitor, Path(name): Path<String>) -> Result<Response, PageError> {
+pub async fn download(mut visitor: Visitor, Path(name): Path<String>) -> Result<Response, PageError> {
     let function = match name.as_str() {
         "openapi.json" => "webhook_openapi",
         "asyncapi.json" => "webhook_asyncapi",

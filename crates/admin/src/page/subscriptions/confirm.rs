@@ -50,8 +50,8 @@ pub async fn question(
         },
         "redeliver-failed" => redelivery(visitor, subscription, fields).await?,
         "delete" => Question {
-            title: "Delete the subscription?",
-            effect: "Its secrets and its queued deliveries are deleted too. This cannot be undone."
+            title: if visitor.is_owner() { "Delete the endpoint?" } else { "Delete the subscription?" },
+            effect: "Its secrets and its waiting deliveries are deleted too. This cannot be undone."
                 .to_owned(),
             button: "Delete for good".to_owned(),
             class: "danger",
@@ -77,10 +77,13 @@ async fn redelivery(
     let deliveries = count(number, "delivery");
     let since = since.map_or_else(String::new, |since| format!(" since {since}"));
     Ok(Question {
-        title: "Redeliver the given-up deliveries?",
-        effect: format!(
-            "webhookd gave up {deliveries}{since}. They are sent again, in order and with the same ids."
-        ),
+        title: if visitor.is_owner() { "Redeliver failed deliveries?" } else { "Redeliver the given-up deliveries?" },
+        effect: match visitor.is_owner() {
+            true => format!("We gave up {deliveries}{since}. They are sent again, in order and with the same ids."),
+            false => format!(
+                "webhookd gave up {deliveries}{since}. They are sent again, in order and with the same ids."
+            ),
+        },
         button: format!("Redeliver {deliveries}"),
         class: "main",
         fields: &["since"],
@@ -88,7 +91,7 @@ async fn redelivery(
 }
 
 fn page(visitor: &Visitor, subscription: &Subscription, fields: &Fields, question: &Question) -> Markup {
-    let path = format!("/subscriptions/{}", subscription.id);
+    let path = visitor.link(&format!("/subscriptions/{}", subscription.id));
     let again = question.fields.iter().filter_map(|name| Some((*name, fields.get(name)?)));
     layout(
         question.title,

@@ -71,6 +71,7 @@ fn event(subscription_id: i64, now_us: i64) -> Event {
         traceparent: None,
         payload: format!("{{\"subscription_id\":{subscription_id}}}").into(),
         previous: None,
+        owner: None,
         order_key: None,
         replaced: false,
     }

@@ -147,7 +147,7 @@ impl Router {
         let is_internal =
             self.internal.contains(&event.event_type) || revisions.internal.contains(&event.event_type);
         self.route_as(event, is_internal, matched);
-        if revisions.by_subscription.is_empty() || event.subscription_id.is_some() {
+        if revisions.is_empty() || event.subscription_id.is_some() {
             return;
         }
         let mut kept = matched.split_off(start);

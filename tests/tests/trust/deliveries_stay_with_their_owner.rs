@@ -5,8 +5,14 @@ use e2e::{PATIENCE, daemon::Daemon, receiver::Behaviour, world::World};
 
 /// The numbers in the bodies that arrived on a path, in order.
 fn numbers(world: &World, path: &str) -> Vec<i64> {
-    let mut came: Vec<i64> =
-        world.receiver.at(path).iter().filter_map(|request| request.json()["data"]["n"].as_i64()).collect();
+    let number = |body: &serde_json::Value| body["data"]["n"].as_i64();
+    let mut came = Vec::new();
+    for request in world.receiver.at(path) {
+        match request.json() {
+            serde_json::Value::Array(bodies) => came.extend(bodies.iter().filter_map(number)),
+            body => came.extend(number(&body)),
+        }
+    }
     came.sort_unstable();
     came
 }
@@ -69,14 +75,17 @@ async fn events_reach_only_their_owner() {
             json_build_object('type', type, 'internal', internal) from webhook.event_type;
         select webhook.gate_ring()";
     world.database.run(turn).await;
-    emit(&world, "thing.made", "'a'", (6, 6)).await;
-    emit(&world, "thing.hidden", "'a'", (7, 7)).await;
-    world.receiver.wait_for("/ok/all", 7, PATIENCE).await;
+    // Within the window of the change, both types count as internal.
+    emit(&world, "thing.made", "null", (6, 6)).await;
+    world.receiver.wait_for("/ok/all", 6, PATIENCE).await;
+    emit(&world, "thing.made", "'a'", (7, 7)).await;
+    emit(&world, "thing.hidden", "'a'", (8, 8)).await;
+    world.receiver.wait_for("/ok/all", 8, PATIENCE).await;
     world.receiver.wait_for("/ok/a", 3, PATIENCE).await;
     resolved(&world).await;
-    assert_eq!(numbers(&world, "/ok/a"), [1, 3, 7]);
+    assert_eq!(numbers(&world, "/ok/a"), [1, 3, 8]);
     assert_eq!(numbers(&world, "/ok/b"), [2, 3]);
-    assert_eq!(numbers(&world, "/ok/all"), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(numbers(&world, "/ok/all"), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
@@ -87,6 +96,7 @@ async fn deliveries_in_memory_are_not_sent_to_another_owner() {
         let world = World::new().await;
         let arguments = format!(", max_in_flight => 1{arguments}");
         let id = subscribe(&world, "/hold/x", "a", &arguments).await;
+        subscribe(&world, "/ok/b", "b", "").await;
         let daemon = Daemon::start(&world.database).await;
         emit(&world, "thing.made", "'a'", (1, 1)).await;
         world.receiver.wait_for("/hold/x", 1, PATIENCE).await;
@@ -94,21 +104,15 @@ async fn deliveries_in_memory_are_not_sent_to_another_owner() {
         emit(&world, "thing.made", "'*'", (51, 51)).await;
         give(&world, id, "b").await;
         emit(&world, "thing.made", "'b'", (52, 52)).await;
-        let seen = "select max(id) <= (select max(q.event_id) from webhook.queue q) from webhook.event where payload ->> 'n' = '51'";
-        world.database.becomes(seen, PATIENCE / 10).await;
+        // The daemon has read the change if it has delivered what committed after it.
+        world.receiver.wait_for("/ok/b", 2, PATIENCE).await;
         world.receiver.release();
         resolved(&world).await;
-        let came: Vec<String> = world
-            .receiver
-            .at("/hold/x")
-            .iter()
-            .map(|request| String::from_utf8_lossy(&request.body).into_owned())
-            .collect();
-        let has = |n: i64| came.iter().any(|body| body.contains(&format!("\"n\":{n}}}")));
-        let sent: Vec<i64> = (1..=52).filter(|n| has(*n)).collect();
-        let wanted: &[i64] = if arguments.contains("compact") { &[1, 52] } else { &[1, 51, 52] };
-        assert_eq!(sent.iter().filter(|n| **n != 51).count(), 2, "{arguments}: {sent:?}");
-        assert!(wanted.iter().all(|n| sent.contains(n)), "{arguments}: {sent:?}");
+        let came = numbers(&world, "/hold/x");
+        // With compaction, the announcement may be merged into the next event.
+        let wanted: &[i64] =
+            if came.len() == 2 && arguments.contains("compact") { &[1, 52] } else { &[1, 51, 52] };
+        assert_eq!(came, wanted, "{arguments}");
         assert!(daemon.sigterm(PATIENCE).await.success());
     }
 }
@@ -145,7 +149,7 @@ async fn retries_are_not_sent_to_another_owner() {
     resolved(&world).await;
     assert_eq!(numbers(&world, "/status/503/x"), [1, 2, 3, 4, 5, 6, 6]);
     let reported = "select count(*) from webhook.event where type = 'webhook.delivery.exhausted'";
-    assert_eq!(world.database.number(reported).await, 1, "only the one that was retried");
+    assert_eq!(world.database.number(reported).await, 1, "only for the new owner");
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 

@@ -4,7 +4,7 @@
 //! here counts as unresolved in its window, like one in a send queue. The list is bounded, and the
 //! oldest deliveries leave it for the queue table.
 //!
-//! No step looks at all owners.
+//! The cost of a step does not depend on the number of owners.
 
 use crate::{message::Message, record::State};
 use std::{

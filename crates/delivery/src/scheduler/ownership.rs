@@ -2,9 +2,9 @@
 //!
 //! The reader routes by the rule at the moment of the capture. A subscription can have another
 //! owner or scope by the time of the delivery, and an event type can have become internal. Such a
-//! delivery ends: it is not taken into memory, and its queue row is removed when it is read. A change
-//! first moves the deliveries in memory to the queue, so each has a row until it ends, and no
-//! checkpoint passes an open one.
+//! delivery ends: it is not taken into memory, and its queue row is removed when it is read. A
+//! change first moves the deliveries in memory to the queue. So each has a row until it ends, and
+//! no checkpoint passes an open one.
 
 use crate::{
     event::Event,

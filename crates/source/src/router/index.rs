@@ -1,7 +1,7 @@
 //! Subscriptions by the owner whose events they get, and by pattern. Pure.
 //!
 //! The set is ordered by audience, pattern and subscription. So a look-up reads one range, and a
-//! change of one subscription moves nothing else, whatever the number of subscriptions.
+//! change of one subscription moves no other entry.
 
 use delivery::{
     event::{EVERY_OWNER, Event},
@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-/// The audience of all events, whoever their owner is. Numbers of owners begin behind it.
+/// The audience of the events of all owners and of none. Numbers of owners begin behind it.
 const EVERYTHING: u32 = 0;
 
 /// The text that stands for [`Pattern::All`]. A prefix ends with `.`, and a type does neither.
@@ -136,7 +136,7 @@ impl Names {
         self.numbers.get(name).copied()
     }
 
-    /// Returns the number of a text, which is in use once more.
+    /// Adds one use of a text, and returns its number.
     fn take(&mut self, name: &str) -> u32 {
         if let Some(number) = self.number(name) {
             self.named[number as usize - 1].1 += 1;

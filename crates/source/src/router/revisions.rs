@@ -87,6 +87,11 @@ impl Revisions {
         Self { by_subscription, internal: InternalTypes::new() }
     }
 
+    /// Reports whether no subscription had another rule within the window.
+    pub fn is_empty(&self) -> bool {
+        self.by_subscription.is_empty()
+    }
+
     /// Adds types that were internal at a point of the window.
     pub fn with_internal(self, internal: InternalTypes) -> Self {
         Self { internal, ..self }

@@ -12,7 +12,7 @@ use e2e::{
     PATIENCE,
     cluster::{Cluster, Database},
     daemon::Daemon,
-    receiver::SECRET,
+    receiver::{Record, SECRET},
     scale,
     world::World,
 };
@@ -165,9 +165,13 @@ async fn latencies(world: &World, first: i64, count: i64, hangs: bool) -> Vec<f6
         stamps.insert(n, Instant::now());
     }
     let all = usize::try_from(first + count - 1).expect("a count");
-    world.receiver.wait_for("/ok", all, PATIENCE).await;
-    let arrived = world.receiver.at("/ok");
-    let numbers = arrived.iter().map(|request| (request.json()["data"]["n"].as_i64(), request.arrived));
+    let of_healthy = |path: &str| path.starts_with("/ok/");
+    let are_here =
+        |record: &Record| record.requests.iter().filter(|request| of_healthy(&request.path)).count() >= all;
+    world.receiver.wait("the events of the healthy owners", PATIENCE, are_here).await;
+    let arrived = world.receiver.look(|record| record.requests.clone());
+    let arrived = arrived.iter().filter(|request| of_healthy(&request.path));
+    let numbers = arrived.map(|request| (request.json()["data"]["n"].as_i64(), request.arrived));
     let times = numbers.filter_map(|(n, at)| Some(at.saturating_duration_since(*stamps.get(&n?)?)));
     times.map(|time| time.as_secs_f64() * 1e3).collect()
 }
@@ -176,7 +180,7 @@ async fn latencies(world: &World, first: i64, count: i64, hangs: bool) -> Vec<f6
 async fn one_that_hangs(report: &mut Report) {
     let (rounds, count): (usize, _) = (scale("PGW_BENCH_ROUNDS", 3, 5), (PER_SECOND * 5.0) as i64);
     let world = World::new().await;
-    let (healthy, hanging) = (world.receiver.url("/ok?"), world.receiver.url("/hang/"));
+    let (healthy, hanging) = (world.receiver.url("/ok/"), world.receiver.url("/hang/"));
     subscribe(&world.database, &healthy, "healthy-", HEALTHY as u64, "own").await;
     subscribe(&world.database, &hanging, "hanging-", HANGING as u64, "own").await;
     world

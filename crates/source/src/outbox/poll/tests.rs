@@ -3,6 +3,7 @@
 //! committed event exactly once.
 
 use crate::outbox::poll::*;
+use database::Encoding;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -265,7 +266,10 @@ fn a_look_goes_into_one_slot() {
     world.run();
     world.run();
     assert_eq!((world.cursor.slots(), world.read.len()), (&[1][..], 2));
-    let sql = statement(&[1], Encoding::Utf8);
+    let columns = Columns::new(Encoding::Utf8, Schema::V0_3);
+    let sql = statement(&[1], columns);
     assert!(sql.contains("webhook.event_1 e") && !sql.contains("webhook.event e"));
-    assert!(statement(&[], Encoding::Utf8).contains("webhook.event e"));
+    assert!(statement(&[], columns).contains("webhook.event e"));
+    let of_previous = statement(&[1], Columns::new(Encoding::Utf8, Schema::V0_2));
+    assert!(sql.contains("e.owner") && !of_previous.contains("e.owner"));
 }

@@ -192,6 +192,7 @@ pub fn body(bytes: &[u8]) {
         traceparent: None,
         payload: payload.to_vec().into(),
         previous: previous.map(|previous| previous.to_vec().into()),
+        owner: None,
         order_key: None,
         replaced: bytes.len().is_multiple_of(2),
     };

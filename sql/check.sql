@@ -413,11 +413,29 @@ begin atomic
     union all
     select 'webhook.subscription'::regclass, 'subscription exceeds a limit',
            format('%s of %s subscriptions of owner "%s" exceed webhook.owner_limit: made by an admin, or before the limit', e.option, count(*), s.owner),
-           case e.option when 'verification' then format('select @extschema@.webhook_alter(s.id, verification => ''ping'') from webhook.subscription s where s.verification = ''none'' and s.owner = %L', s.owner)
+           case e.option when 'max_in_flight' then format('select @extschema@.webhook_alter(s.id, max_in_flight => (webhook.limit_of(s.owner, s.owner_role)).max_in_flight) from webhook.subscription s cross join lateral webhook.exceeded_limit(s) e where e.option = ''max_in_flight'' and s.owner = %L', s.owner)
+                         when 'tls' then format('select @extschema@.webhook_alter(s.id, clear => ''{tls}'') from webhook.subscription s where s.tls is not null and s.owner = %L', s.owner)
+                         when 'secret' then format('select s.id, s.name from webhook.subscription s cross join lateral webhook.exceeded_limit(s) e where e.option = ''secret'' and s.owner = %L', s.owner)
+                         when 'verification' then format('select @extschema@.webhook_alter(s.id, verification => ''ping'') from webhook.subscription s where s.verification = ''none'' and s.owner = %L', s.owner)
                          else format('select @extschema@.webhook_alter(s.id, clear => ''{rate_limit}'') from webhook.subscription s cross join lateral webhook.exceeded_limit(s) e where e.option = ''rate_limit'' and s.owner = %L', s.owner) end
     from webhook.subscription s cross join lateral webhook.exceeded_limit(s) e
     where exists (select from webhook.owner_limit) and not coalesce(webhook.is_admin(s.owner_role), false)
     group by e.option, s.owner
+    union all
+    select 'webhook.subscription'::regclass, 'owner has too many subscriptions',
+           format('owner "%s" has %s subscriptions, and can have at most %s by webhook.owner_limit', o.owner, o.count, l.subscriptions),
+           format('select s.id, s.name from webhook.subscription s where s.owner = %L', o.owner)
+    from (select s.owner, s.owner_role, count(*) as count from webhook.subscription s group by s.owner, s.owner_role) o
+    cross join lateral webhook.limit_of(o.owner, o.owner_role) l
+    where o.count > l.subscriptions and not coalesce(webhook.is_admin(o.owner_role), false)
+    union all
+    select 'webhook.subscription'::regclass, 'subscription gets events of all owners',
+           format('%s subscriptions of owner "%s" have scope all, which this owner could not choose: made by an admin, or before an update; with scope own, they get only its own events',
+                  count(*), s.owner),
+           format('select @extschema@.webhook_alter(s.id, scope => ''own'') from webhook.subscription s where s.scope = ''all'' and s.owner = %L', s.owner)
+    from webhook.subscription s
+    where s.scope = 'all' and not coalesce(has_table_privilege(s.owner_role, 'webhook.event'::regclass, 'select'), false)
+    group by s.owner
     union all
     select 'webhook.subscription'::regclass, 'subscription is locked',
            format('deliveries of %s subscriptions wait for the transaction of process %s (role %s, application "%s") since %s',

@@ -97,11 +97,6 @@ impl Revisions {
         Self { internal, ..self }
     }
 
-    /// Reports whether no subscription had another rule within the window.
-    pub fn is_empty(&self) -> bool {
-        self.by_subscription.is_empty()
-    }
-
     /// Returns the rule of the subscription when the event was captured. Returns `None` if the rule
     /// is the same as at the end.
     pub(super) fn then(&self, subscription_id: i64, event_id: i64) -> Option<&Rule> {

@@ -18,8 +18,8 @@ struct Hanging {
 }
 
 impl Hanging {
-    /// Stops the session. It must have evaluated a filter: resetting its time limit is then the last
-    /// statement of this session alone.
+    /// Stops the session. It must have evaluated a filter: only its last statement resets the time
+    /// limit.
     async fn begin(database: &Database) -> Self {
         let pid = database
             .number(

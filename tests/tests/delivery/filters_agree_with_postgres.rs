@@ -235,7 +235,7 @@ async fn printed(database: &Database, filters: &[String]) -> Vec<String> {
 /// Returns the pairs of filter and document that match in Postgres, by their places.
 async fn matching(database: &Database, filters: &[String], rows: &[Row]) -> HashSet<(usize, usize)> {
     let column = |of: fn(&Row) -> Option<&str>| rows.iter().map(of).collect::<Vec<_>>();
-    let (data, previous) = (column(|row| Some(&row.data)), column(|row| row.previous.as_deref()));
+    let (data, previous) = (column(|row| Some(row.data.as_str())), column(|row| row.previous.as_deref()));
     let (key, table) = (column(|row| row.key.as_deref()), column(|row| row.table.as_deref()));
     let (actor, origin) = (column(|row| row.actor.as_deref()), column(|row| row.origin.as_deref()));
     let truncated: Vec<bool> = rows.iter().map(|row| row.is_truncated).collect();

@@ -119,6 +119,8 @@ pub struct FilterQueue {
     next: u64,
     /// By subscription: its last part.
     last: HashMap<i64, u64>,
+    /// `last` has no entries up to this part.
+    forgotten: u64,
     /// Windows with a part here that are not read to their end.
     windows: BTreeSet<u64>,
 }
@@ -157,14 +159,18 @@ impl FilterQueue {
             units_max,
             next: 1,
             last: HashMap::new(),
+            forgotten: 0,
             windows: BTreeSet::new(),
         }
     }
 
-    /// Forgets the subscriptions that have left the queue. Reports whether none is left.
+    /// Forgets the subscriptions that have left the queue. Reports whether none is left. Those of
+    /// the next part stay.
     pub fn is_empty(&mut self) -> bool {
-        if !self.last.is_empty() && self.shared.done.load(Ordering::Acquire) + 1 >= self.next {
-            self.last.clear();
+        let done = self.shared.done.load(Ordering::Acquire);
+        if done > self.forgotten {
+            self.forgotten = done;
+            self.last.retain(|_, number| *number > done);
         }
         self.last.is_empty()
     }
@@ -286,7 +292,7 @@ mod tests {
     async fn a_subscription_stays_in_the_queue_until_its_last_part_is_done() {
         let (mut queue, _parts) = queue(1 << 20);
         queue.enter(7);
-        assert!(queue.holds(7), "in the part that is being filled");
+        assert!(!queue.is_empty() && queue.holds(7), "in the part that is being filled");
         queue.send(part(0, 1, 1)).await;
         queue.enter(8);
         queue.send(part(0, 1, 1)).await;

@@ -66,8 +66,8 @@ impl Reader {
         }
     }
 
-    /// Sends the decided deliveries to the scheduler, and the others into the filter queue. The end of a
-    /// window follows its last part.
+    /// Sends the decided deliveries to the scheduler, and the others into the filter queue. The end
+    /// of a window follows its last part.
     async fn hand_on_parts(&mut self, mut batch: Batch, mut part: Portion, end: Option<Snapshot>) {
         let has_part = !part.batch.targets.is_empty();
         let is_queued = has_part || (end.is_some() && self.filter_queue.has_window(batch.window));

@@ -344,7 +344,12 @@ impl State {
     /// # Errors
     /// Returns 401 if the token is missing, unknown or expired, 403 if the daemon may not act as
     /// the caller's role, 429 if a limit is reached, and 503 if no session is available.
-    pub async fn enter(&self, token: Option<&Token>, is_repeatable: bool, pool: Pool) -> Result<Work, Problem> {
+    pub async fn enter(
+        &self,
+        token: Option<&Token>,
+        is_repeatable: bool,
+        pool: Pool,
+    ) -> Result<Work, Problem> {
         const OF_TOKEN: &str = include_str!("sql/token_caller.sql");
         const OF_SESSION: &str = include_str!("sql/session_caller.sql");
         let (mut work, caller) = match (token, &self.guard.open_as) {

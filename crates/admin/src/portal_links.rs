@@ -60,8 +60,7 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    const CREATE: &str =
-        "select to_json(webhook.create_portal_link($1, $2, $3, $4)) #>> '{}'";
+    const CREATE: &str = "select to_json(webhook.create_portal_link($1, $2, $3, $4)) #>> '{}'";
     check_admin(&mut work).await?;
     let NewPortalLink { owner, role, minutes } = body.read()?;
     let role = match role {

@@ -17,9 +17,7 @@ mod session;
 mod subscriptions;
 pub mod text;
 
-use crate::{
-    State, portal::SessionKey, problem::Problem, receivers::words::outcome_words, sessions::Pool,
-};
+use crate::{State, portal::SessionKey, problem::Problem, receivers::words::outcome_words, sessions::Pool};
 use axum::{
     Extension, Router,
     extract::{Query, State as Shared},

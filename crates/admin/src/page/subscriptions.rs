@@ -267,7 +267,8 @@ fn overtaken(values: &Values, subscription: &Subscription) -> Markup {
 pub fn actions(visitor: &Visitor, subscription: &Subscription, receiver: &Receiver) -> Markup {
     let path = visitor.link(&format!("/subscriptions/{}", subscription.id));
     let ping = if visitor.is_owner() { "Send a test event" } else { "Send a ping" };
-    let given_up = if visitor.is_owner() { "Redeliver failed deliveries" } else { "Redeliver given-up deliveries" };
+    let given_up =
+        if visitor.is_owner() { "Redeliver failed deliveries" } else { "Redeliver given-up deliveries" };
     let form = |action: &str, class: &str, label: &str, more: Markup| {
         html! {
             form.row method="post" action=(path) {
@@ -327,9 +328,7 @@ pub async fn act(
     let is_owner = visitor.is_owner();
     match perform(&mut visitor.work, id, &fields, is_owner).await {
         Ok(Done::Gone) => Ok(Redirect::to(&visitor.link("/subscriptions")).into_response()),
-        Ok(Done::Changed) => {
-            Ok(Redirect::to(&visitor.link(&format!("/subscriptions/{id}"))).into_response())
-        }
+        Ok(Done::Changed) => Ok(Redirect::to(&visitor.link(&format!("/subscriptions/{id}"))).into_response()),
         Ok(Done::Secret(secret)) => Ok(shown_once(&visitor, id, Some(&secret), "New secret").into_response()),
         Err(problem) => again(&state, &mut visitor, id, &fields, problem).await,
     }

@@ -184,7 +184,8 @@ async fn close(
 }
 
 async fn brand(Shared(state): Shared<State>) -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=300")];
+    let headers =
+        [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=300")];
     (headers, state.portal.style_sheet()).into_response()
 }
 
@@ -196,8 +197,10 @@ async fn logo(Shared(state): Shared<State>) -> Response {
 }
 
 async fn embedded() -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=300")];
+    let headers = [
+        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (header::CACHE_CONTROL, "public, max-age=300"),
+    ];
     (headers, include_str!("embedded.js")).into_response()
 }
 

@@ -1,8 +1,8 @@
 //! `/v1/tokens`: the tokens of this server, for admins.
 //!
 //! Reads and writes `webhook.token` with the caller's rights, so only admins can use it, and no
-//! caller that is limited to an owner. A caller can give away only a role that it may become itself,
-//! and that the daemon may act as.
+//! caller that is limited to an owner. A caller can give away only a role that it may become
+//! itself, and that the daemon may act as.
 
 use crate::{
     answers::{Page, Problems},

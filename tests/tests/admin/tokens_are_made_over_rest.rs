@@ -1,5 +1,5 @@
-//! Promise: an application makes and revokes tokens of its customers over REST. Only admins can, and
-//! only for roles that they may become.
+//! Promise: an application makes and revokes tokens of its customers over REST. Only admins can,
+//! and only for roles that they may become.
 
 use e2e::{
     admin::{Admin, token},

@@ -8,6 +8,7 @@
 mod deliveries;
 mod docs;
 mod events;
+mod frame;
 mod overview;
 mod past;
 mod plot;

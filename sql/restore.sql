@@ -37,8 +37,8 @@ $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
     'Prepares the contents of a dump for delivery here: queues undelivered events, and replaces transaction ids by past ones';
 
--- A copy of a database contains the hashes of its tokens and links, so those who have a token of the
--- original could use it here. A dump has no links.
+-- A copy of a database contains the hashes of its tokens and links, so those who have a token of
+-- the original could use it here. A dump has no links.
 create function webhook.revoke_copied_tokens() returns void
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -314,8 +314,8 @@ impl Layers {
     /// Returns the settings of the admin server, or `None` if no address is set.
     ///
     /// # Errors
-    /// Returns [`Error::OpenWithoutAdmin`], [`Error::OpenToOthers`], [`Error::Range`], or the errors
-    /// of [`Layers::portal`].
+    /// Returns [`Error::OpenWithoutAdmin`], [`Error::OpenToOthers`], [`Error::Range`], or the
+    /// errors of [`Layers::portal`].
     pub fn admin(
         &self,
         address: Option<SocketAddr>,

@@ -100,7 +100,8 @@ impl Application {
                 tokio::spawn(async move {
                     let mut request = [0; 4096];
                     if stream.read(&mut request).await.is_ok() {
-                        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\nconnection: close";
+                        let head =
+                            "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\nconnection: close";
                         let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
                         drop(stream.write_all(answer.as_bytes()).await);
                     }

@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_session_ends_when_it_is_closed_or_old() {
-        let (sessions, now, token) = (BrowserSessions::default(), Instant::now(), Token::generate(TokenKind::Bearer).unwrap());
+        let (sessions, now, token) =
+            (BrowserSessions::default(), Instant::now(), Token::generate(TokenKind::Bearer).unwrap());
         let (one, two) =
             (sessions.open(token.clone(), now).unwrap(), sessions.open(token.clone(), now).unwrap());
         assert_ne!(one, two);
@@ -93,7 +94,8 @@ mod tests {
     #[test]
     fn one_token_ends_only_its_own_sessions() {
         let (sessions, now) = (BrowserSessions::default(), Instant::now());
-        let (mine, other) = (Token::generate(TokenKind::Bearer).unwrap(), Token::generate(TokenKind::Bearer).unwrap());
+        let (mine, other) =
+            (Token::generate(TokenKind::Bearer).unwrap(), Token::generate(TokenKind::Bearer).unwrap());
         let theirs = sessions.open(other, now).unwrap();
         let at = |n: u64| now + Duration::from_millis(n);
         let ids: Vec<String> =

@@ -214,7 +214,7 @@ fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
         let detail = "without tokens, the host must be 127.0.0.1, [::1] or localhost";
         return Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
     }
-    // A page of an owner has no cookie. Its path has the key, which pages of other sites do not know.
+    // A page of an owner has no cookie. Its path has the key, which other sites do not know.
     let has_key = portal::is_portal(request.uri().path());
     if is_unsafe(request.method()) && !has_key && is_foreign(headers) {
         return Some(Problem::new(StatusCode::FORBIDDEN, "the request comes from a page of another site"));
@@ -318,8 +318,7 @@ impl State {
         Some(sha256)
     }
 
-    /// Begins a transaction with the daemon's own rights, with a statement whose parameter is the
-    /// hash of a token.
+    /// Begins a transaction with the daemon's rights and a statement about the hash of a token.
     ///
     /// # Errors
     /// Returns 429 if a limit is reached, and 503 if no session is available.
@@ -344,7 +343,12 @@ impl State {
     /// # Errors
     /// Returns 401 if the token is missing, unknown or expired, 403 if the daemon may not act as
     /// the caller's role, 429 if a limit is reached, and 503 if no session is available.
-    pub async fn enter(&self, token: Option<&Token>, is_repeatable: bool, pool: Pool) -> Result<Work, Problem> {
+    pub async fn enter(
+        &self,
+        token: Option<&Token>,
+        is_repeatable: bool,
+        pool: Pool,
+    ) -> Result<Work, Problem> {
         const OF_TOKEN: &str = include_str!("sql/token_caller.sql");
         const OF_SESSION: &str = include_str!("sql/session_caller.sql");
         let (mut work, caller) = match (token, &self.guard.open_as) {

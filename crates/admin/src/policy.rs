@@ -26,7 +26,10 @@ mod tests {
             policy.to_str().unwrap().rsplit_once("; ").unwrap().1.to_owned()
         };
         assert_eq!(text(&[]), "frame-ancestors 'none'");
-        assert_eq!(text(&["https://a.example", "https://b.example"]), "frame-ancestors https://a.example https://b.example");
+        assert_eq!(
+            text(&["https://a.example", "https://b.example"]),
+            "frame-ancestors https://a.example https://b.example"
+        );
         assert!(policy(["a\nb"].into_iter()).to_str().unwrap().ends_with("frame-ancestors 'none'"));
     }
 }

@@ -1,8 +1,8 @@
 //! `/v1/portal-links`: links to the page of an owner, and how a link is opened. See
 //! [`crate::portal`] for the whole flow.
 //!
-//! Creates links with the caller's rights, so only admins can. Opens and ends them with the daemon's
-//! rights: the token of the link is the proof.
+//! Creates links with the caller's rights, so only admins can. Opens and ends them with the
+//! daemon's rights: the token of the link is the proof.
 
 use crate::{
     State,
@@ -50,8 +50,8 @@ pub struct CreatedPortalLink {
 
 /// Create a link to an owner's page
 ///
-/// For admins. Whoever opens the link first sees and changes the subscriptions and events of the
-/// owner until it expires. Send it only to the owner.
+/// For admins. The first person who opens the link sees the events of the owner, and changes the
+/// owner's subscriptions, until it expires. Send it only to the owner.
 #[utoipa::path(post, operation_id = "create_portal_link", path = "/v1/portal-links", request_body = NewPortalLink, tag = "access",
     responses((status = 201, description = "Created; the URL is shown only here", body = CreatedPortalLink), Problems))]
 pub async fn create(
@@ -60,8 +60,7 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    const CREATE: &str =
-        "select to_json(webhook.create_portal_link($1, $2, $3, $4)) #>> '{}'";
+    const CREATE: &str = "select to_json(webhook.create_portal_link($1, $2, $3, $4)) #>> '{}'";
     check_admin(&mut work).await?;
     let NewPortalLink { owner, role, minutes } = body.read()?;
     let role = match role {
@@ -116,7 +115,7 @@ pub enum Closed {
 /// Looks up a link without using it.
 ///
 /// # Errors
-/// The inner one is the reason why the link does not open. The outer one is that of the statement.
+/// The inner one is the reason why the link does not open. The outer one is the statement's.
 pub async fn look_up(state: &State, text: &str) -> Result<Result<Token, Closed>, Problem> {
     let Some(token) = Token::parse(TokenKind::Link, text) else { return Ok(Err(Closed::Unknown)) };
     let sql = include_str!("sql/portal_link_state.sql");
@@ -133,7 +132,7 @@ pub async fn look_up(state: &State, text: &str) -> Result<Result<Token, Closed>,
 /// Opens a link and returns the key of its session. Of several requests, one gets the key.
 ///
 /// # Errors
-/// The inner one is the reason why the link does not open. The outer one is that of the statement.
+/// The inner one is the reason why the link does not open. The outer one is the statement's.
 pub async fn open(state: &State, text: &str) -> Result<Result<SessionKey, Closed>, Problem> {
     let token = match look_up(state, text).await? {
         Ok(token) => token,

@@ -5,8 +5,8 @@
 //! call [`guard::admit`].
 
 use crate::{
-    State, deliveries, events, guard, health, metrics, page, portal_links, problem::Problem, receivers, subscriptions,
-    tokens,
+    State, deliveries, events, guard, health, metrics, page, portal_links, problem::Problem, receivers,
+    subscriptions, tokens,
 };
 use axum::{
     Json, Router,

@@ -1,8 +1,8 @@
 //! `/v1/tokens`: the tokens of this server, for admins.
 //!
 //! Reads and writes `webhook.token` with the caller's rights, so only admins can use it, and no
-//! caller that is limited to an owner. A caller can give away only a role that it may become itself,
-//! and that the daemon may act as.
+//! caller that is limited to an owner. A caller can give away only a role that it may become
+//! itself, and that the daemon may act as.
 
 use crate::{
     answers::{Page, Problems},
@@ -69,7 +69,10 @@ pub struct CreatedToken {
 /// For admins. The answer contains no secrets.
 #[utoipa::path(get, operation_id = "list_tokens", path = "/v1/tokens", params(Listing), tag = "access",
     responses((status = 200, description = "A page", body = Page<TokenInfo>), Problems))]
-pub async fn list(Api(mut work): Api, Query(listing): Query<Listing>) -> Result<Json<Page<TokenInfo>>, Problem> {
+pub async fn list(
+    Api(mut work): Api,
+    Query(listing): Query<Listing>,
+) -> Result<Json<Page<TokenInfo>>, Problem> {
     let rows = page_rows(listing.limit)?;
     let from = listing.cursor.as_deref().map(Cursor::parse).transpose()?.map_or(0, |cursor| cursor.0);
     let mut items = after(&mut work, from, rows + 1).await?;

@@ -27,7 +27,9 @@ pub async fn run(
 ) -> Result<ExitCode, Error> {
     let missing = |text: &str| Error::Usage(text.to_owned());
     let url = url.ok_or_else(|| {
-        missing("no URL is set; set url in [portal] of the configuration file, as in https://hooks.example.com")
+        missing(
+            "no URL is set; set url in [portal] of the configuration file, as in https://hooks.example.com",
+        )
     })?;
     let role = flags.role.as_deref().or(settings.role()).ok_or_else(|| {
         missing("no role is set; use --role, or set role in [portal] of the configuration file")

@@ -106,7 +106,10 @@ fn the_page_of_an_owner_has_a_table() {
     let file = "admin = '127.0.0.1:1'\n[portal]\nurl = 'https://hooks.example'\nname = 'Shop'\nrole = 'tenants'\n\
                 accent_color = '#0b62c4'\nframe_ancestors = ['https://app.example']";
     let portal = dispatch("", file).unwrap().admin.unwrap().portal;
-    assert_eq!((portal.name(), portal.url(), portal.role()), ("Shop", Some("https://hooks.example"), Some("tenants")));
+    assert_eq!(
+        (portal.name(), portal.url(), portal.role()),
+        ("Shop", Some("https://hooks.example"), Some("tenants"))
+    );
     assert!(portal.policy().to_str().unwrap().ends_with("frame-ancestors https://app.example"));
     assert_eq!(layers(file).public_url().unwrap().as_deref(), Some("https://hooks.example"));
     assert_eq!(layers("admin = '127.0.0.1:1'").public_url().unwrap().as_deref(), Some("http://127.0.0.1:1"));
@@ -119,7 +122,8 @@ fn the_page_of_an_owner_has_a_table() {
         ("name = ''", "portal.name"),
         ("logo_file = '/nowhere.png'", "/nowhere.png"),
     ] {
-        let refused = dispatch("--admin 127.0.0.1:1", &format!("[portal]\n{line}")).err().unwrap().to_string();
+        let refused =
+            dispatch("--admin 127.0.0.1:1", &format!("[portal]\n{line}")).err().unwrap().to_string();
         assert!(refused.contains(key), "{refused}");
     }
     assert!(parse("[portal]\ncolor = 'x'").unwrap_err().1.starts_with("unknown field `color`"));

@@ -38,7 +38,8 @@ async fn from_listed_origins() {
     browser.tick("order.updated").await;
     browser.press("Add").await;
     let text = browser.text().await;
-    let secret = text.split_whitespace().find(|word| word.starts_with("whsec_")).expect("shown once").to_owned();
+    let secret =
+        text.split_whitespace().find(|word| word.starts_with("whsec_")).expect("shown once").to_owned();
     world.receiver.expect_secret("/ok/embedded", &secret);
     browser.press("Go to the endpoint").await;
 

@@ -16,7 +16,8 @@ use serde_json::json;
 const FORBIDDEN: [&str; 8] =
     ["outbox", "checkpoint", "daemon", "webhookd", "postgres", "sqlstate", "pg_webhook", "database"];
 
-const LOGO: &str = "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='40'><circle cx='20' cy='20' r='18'/></svg>";
+const LOGO: &str =
+    "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='40'><circle cx='20' cy='20' r='18'/></svg>";
 
 /// Orders belong to the customer that they name, which is `c` for all that the world inserts.
 async fn world() -> World {
@@ -83,7 +84,8 @@ async fn from_the_first_endpoint_to_the_last() {
     browser.fill("Name", "mine").await;
     browser.press("Add").await;
     let secret = browser.text().await;
-    let secret = secret.split_whitespace().find(|word| word.starts_with("whsec_")).expect("shown once").to_owned();
+    let secret =
+        secret.split_whitespace().find(|word| word.starts_with("whsec_")).expect("shown once").to_owned();
     world.receiver.expect_secret("/ok/mine", &secret);
     browser.press("Go to the endpoint").await;
     let id = database.number("select id from webhook.subscription").await;
@@ -107,7 +109,10 @@ async fn from_the_first_endpoint_to_the_last() {
     browser.go(&format!("{session}/deliveries")).await;
     browser.until_it_says("503").await;
     check(&browser, "deliveries").await;
-    let event = database.text("select event_id from webhook.delivery where state = 'retrying'").await.expect("an event");
+    let event = database
+        .text("select event_id from webhook.delivery where state = 'retrying'")
+        .await
+        .expect("an event");
     browser.click(&format!("a[href='{session}/deliveries/{event}/{id}']")).await;
     browser.until_it_says("HTTP 503").await;
     browser.until_it_says("\"order.created\"").await;
@@ -170,7 +175,10 @@ async fn in_every_size_and_without_javascript() {
     let admin = settings.start(database).await;
     let session = e2e::portal::open(&admin, &link(&admin, &ops, "c").await).await;
     let id = world
-        .subscribe_with("/status/500/a-very-long-path-that-does-not-fit-on-a-telephone-without-a-break", "owner => 'c', retry => '{}'")
+        .subscribe_with(
+            "/status/500/a-very-long-path-that-does-not-fit-on-a-telephone-without-a-break",
+            "owner => 'c', retry => '{}'",
+        )
         .await;
     world.insert_orders(1, 3).await;
     database.until("select count(*) = 3 from webhook.delivery where state = 'exhausted'", PATIENCE).await;

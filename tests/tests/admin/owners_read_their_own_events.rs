@@ -82,8 +82,12 @@ async fn page_by_page_and_one_by_one() {
         let is_own = kind == "news.published" || (kind == "order.created" && key % 4 == 1);
         let answer = admin.get(&format!("/v1/events/{id}"), &one).await;
         assert_eq!(answer.status, if is_own { 200 } else { 404 }, "{item}: {answer:?}");
-        assert!(!answer.text.contains("secret_of") || answer.json()["data"]["secret_of"] == "t1", "{answer:?}");
-        let page = admin.ask("GET", &format!("/events/{id}"), None, &[("cookie", &admin.cookie(&one).await)], None);
+        assert!(
+            !answer.text.contains("secret_of") || answer.json()["data"]["secret_of"] == "t1",
+            "{answer:?}"
+        );
+        let page =
+            admin.ask("GET", &format!("/events/{id}"), None, &[("cookie", &admin.cookie(&one).await)], None);
         assert_eq!(page.await.status, if is_own { 200 } else { 404 }, "{item}");
     }
 }

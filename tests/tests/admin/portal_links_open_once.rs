@@ -30,14 +30,18 @@ async fn and_the_page_ends_with_it() {
     assert_eq!(admin.ask("HEAD", &first, None, &[], None).await.status, 200);
 
     // Of requests at the same time, one opens it.
-    let both = futures_util::future::join_all((0..4).map(|_| admin.ask("POST", &first, None, &FORM, Some("")))).await;
+    let both =
+        futures_util::future::join_all((0..4).map(|_| admin.ask("POST", &first, None, &FORM, Some(""))))
+            .await;
     let opened: Vec<_> = both.iter().filter(|answer| answer.status == 303).collect();
     assert_eq!(opened.len(), 1, "{both:?}");
     let session = opened[0].header("location").trim_end_matches('/').to_owned();
     assert!(both.iter().all(|answer| [303, 410].contains(&answer.status.as_u16())), "{both:?}");
     for answer in [get(&first).await, admin.ask("POST", &first, None, &FORM, Some("")).await] {
         assert_eq!(answer.status, 410, "{answer:?}");
-        assert!(answer.text.contains("This link has been used") && answer.text.contains("open the page again"));
+        assert!(
+            answer.text.contains("This link has been used") && answer.text.contains("open the page again")
+        );
     }
 
     // The page, with headers that keep the key from others.
@@ -52,14 +56,18 @@ async fn and_the_page_ends_with_it() {
     let link_token = first.rsplit('/').next().expect("a token").to_owned();
     for secret in [&key, &link_token] {
         assert_eq!(admin.get("/v1/subscriptions", secret).await.status, 401);
-        assert_eq!(admin.ask("POST", "/login", None, &FORM, Some(&format!("token={secret}"))).await.status, 401);
+        assert_eq!(
+            admin.ask("POST", "/login", None, &FORM, Some(&format!("token={secret}"))).await.status,
+            401
+        );
     }
     let tenant = token(database, &["--role", "tenants", "--owner", "t1"]);
     for other in [&tenant, &link_token, &key.replace("whses_", "whses_A")] {
         let answer = get(&format!("/portal/s/{other}/subscriptions")).await;
         assert!([404, 410].contains(&answer.status.as_u16()), "{answer:?}");
     }
-    let stored = database.text("select string_agg(l::text, '') from webhook.portal_link l").await.expect("a link");
+    let stored =
+        database.text("select string_agg(l::text, '') from webhook.portal_link l").await.expect("a link");
     assert!(!stored.contains(&key) && !stored.contains(&link_token), "hashes alone: {stored}");
 
     // The session ends with the link, with its row, and when its visitor signs out.
@@ -88,7 +96,10 @@ async fn and_the_page_ends_with_it() {
     let fourth = open(&admin, &link(&admin, &ops, "t1").await).await;
     assert_eq!(get(&fourth).await.status, 200);
     let metrics = admin.get("/metrics", &ops).await.text;
-    assert!(metrics.contains("/portal") && !metrics.contains("whses_") && !metrics.contains("whlnk_"), "{metrics}");
+    assert!(
+        metrics.contains("/portal") && !metrics.contains("whses_") && !metrics.contains("whlnk_"),
+        "{metrics}"
+    );
     let log = admin.daemon.process().log().join("\n");
     assert!(!log.contains("whses_") && !log.contains("whlnk_"), "{log}");
     assert!(admin.daemon.sigterm(PATIENCE).await.success());
@@ -104,11 +115,9 @@ async fn only_admins_make_them() {
     let ops = token(database, &["--role", "ops"]);
     let settings = Settings::with("url = 'https://hooks.example'\nframe_ancestors = ['https://app.example']");
     let admin = settings.start(database).await;
-    for arguments in [
-        ["--role", "alice"].as_slice(),
-        &["--role", "clerk"],
-        &["--role", "tenants", "--owner", "t1"],
-    ] {
+    for arguments in
+        [["--role", "alice"].as_slice(), &["--role", "clerk"], &["--role", "tenants", "--owner", "t1"]]
+    {
         let caller = token(database, arguments);
         let answer = request(&admin, &caller, "t1", 5).await;
         assert_eq!(answer.status, 403, "{arguments:?}: {answer:?}");
@@ -222,11 +231,18 @@ async fn it_shows_no_other_owner() {
         for (method, body) in [("GET", None), ("POST", Some("action=delete&confirmed=yes"))] {
             let answer = admin.ask(method, &format!("{session}{path}"), None, &FORM, body).await;
             let is_theirs = page.contains("_id}") || page.contains("{id}");
-            assert!(!is_theirs || [404, 405].contains(&answer.status.as_u16()), "{method} {page}: {answer:?}");
+            assert!(
+                !is_theirs || [404, 405].contains(&answer.status.as_u16()),
+                "{method} {page}: {answer:?}"
+            );
             for word in ["theirs", "\"t2\"", url.as_str()] {
                 assert!(!answer.text.contains(word), "{method} {page} shows {word}: {answer:?}");
             }
         }
     }
-    assert_eq!(database.text("select s::text from webhook.subscription s").await, before, "nothing has changed");
+    assert_eq!(
+        database.text("select s::text from webhook.subscription s").await,
+        before,
+        "nothing has changed"
+    );
 }

@@ -1,5 +1,5 @@
-//! Promise: an application makes and revokes tokens of its customers over REST. Only admins can, and
-//! only for roles that they may become.
+//! Promise: an application makes and revokes tokens of its customers over REST. Only admins can,
+//! and only for roles that they may become.
 
 use e2e::{
     admin::{Admin, token},
@@ -22,7 +22,10 @@ async fn and_they_expire_and_end() {
     let made = made.json();
     let secret = made["token"].as_str().expect("a token").to_owned();
     assert!(secret.starts_with("whtok_"), "{made}");
-    assert_eq!((&made["owner"], &made["role"], &made["created_by"]), (&json!("tenant-7"), &json!("tenants"), &json!("ops")));
+    assert_eq!(
+        (&made["owner"], &made["role"], &made["created_by"]),
+        (&json!("tenant-7"), &json!("tenants"), &json!("ops"))
+    );
     let minutes = "select round(extract(epoch from expires_at - created_at) / 60) from webhook.token where owner = 'tenant-7'";
     assert_eq!(database.text(minutes).await.as_deref(), Some("5"));
     assert_eq!(admin.get("/v1/subscriptions", &secret).await.status, 200);
@@ -45,7 +48,8 @@ async fn and_they_expire_and_end() {
     assert_eq!(page().await, 303);
     database.run(&format!("update webhook.token set expires_at = null where id = {id}")).await;
     assert_eq!(page().await, 200);
-    let revoke = async || admin.ask("DELETE", &format!("/v1/tokens/{id}"), Some(&ops), &[], None).await.status;
+    let revoke =
+        async || admin.ask("DELETE", &format!("/v1/tokens/{id}"), Some(&ops), &[], None).await.status;
     assert_eq!(revoke().await, 204);
     assert_eq!(admin.get("/v1/subscriptions", &secret).await.status, 401);
     assert_eq!(page().await, 303, "a revoked token ends its sessions");
@@ -89,10 +93,8 @@ async fn nobody_gives_away_more_than_they_have() {
             assert_eq!(answer.json()["field"].as_str(), field, "{body}: {answer:?}");
         }
     }
-    for (caller, body) in
-        [(&alice, "alice"), (&clerk, "clerk"), (&tenant, "tenants")].map(|(caller, role)| {
-            (caller, json!({"name": "x", "role": role, "owner": null}).to_string())
-        })
+    for (caller, body) in [(&alice, "alice"), (&clerk, "clerk"), (&tenant, "tenants")]
+        .map(|(caller, role)| (caller, json!({"name": "x", "role": role, "owner": null}).to_string()))
     {
         assert_eq!(admin.post("/v1/tokens", caller, &body).await.status, 403, "{body}");
         assert_eq!(admin.get("/v1/tokens", caller).await.status, 403);

@@ -8,6 +8,7 @@
 mod deliveries;
 mod docs;
 mod events;
+mod frame;
 mod overview;
 mod past;
 mod plot;
@@ -17,9 +18,7 @@ mod session;
 mod subscriptions;
 pub mod text;
 
-use crate::{
-    State, portal::SessionKey, problem::Problem, receivers::words::outcome_words, sessions::Pool,
-};
+use crate::{State, portal::SessionKey, problem::Problem, receivers::words::outcome_words, sessions::Pool};
 use axum::{
     Extension, Router,
     extract::{Query, State as Shared},

@@ -11,8 +11,9 @@ use crate::{
     caller::Caller,
     guard::{self, COOKIE, COOKIE_TLS},
     page::{
-        PageError, layout,
-        portal::{self, Frame},
+        PageError,
+        frame::{self, Frame},
+        layout,
     },
     portal::{SessionKey, is_portal},
     problem::Problem,
@@ -58,6 +59,16 @@ impl Visitor {
         format!("{base}{path}")
     }
 
+    /// Returns a problem in the words for this visitor.
+    pub fn told(&self, problem: &Problem) -> Problem {
+        if self.is_owner() { frame::said(problem) } else { problem.clone() }
+    }
+
+    /// Returns the word for a subscription.
+    pub fn noun(&self) -> &'static str {
+        if self.is_owner() { "endpoint" } else { "subscription" }
+    }
+
     /// Returns the name that the page shows.
     pub fn name(&self) -> String {
         self.work.caller().map(Caller::name).unwrap_or_default()
@@ -89,7 +100,7 @@ impl FromRequestParts<State> for Visitor {
         let cookie = guard::cookie(&parts.headers);
         let key = parts.extensions.get::<SessionKey>();
         if key.is_none() && is_portal(parts.uri.path()) {
-            return Err(portal::ended(&state.portal));
+            return Err(frame::ended(&state.portal));
         }
         match enter(state, &parts.headers, key).await {
             Ok((work, sees_all)) => Ok(Self {
@@ -100,7 +111,7 @@ impl FromRequestParts<State> for Visitor {
                 sees_all,
             }),
             Err(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => Err(match key {
-                Some(_) => portal::ended(&state.portal),
+                Some(_) => frame::ended(&state.portal),
                 None => Redirect::to("/login").into_response(),
             }),
             Err(problem) => Err(PageError(problem).into_response()),

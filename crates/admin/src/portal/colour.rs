@@ -1,7 +1,7 @@
 //! The accent colour of the application, and the colours that follow from it. Pure.
 //!
-//! Any colour can be an accent, such as a light yellow. So text on it is black or white, whichever
-//! contrasts more. As the colour of links and outlines, it is darkened on the light page, and
+//! Any colour can be an accent, such as a light yellow. So text on it is black or white: the one
+//! that contrasts more. As the colour of links and outlines, it is darkened on the light page, and
 //! lightened on the dark one, until people can read it (WCAG 2.1, 1.4.3).
 
 /// The lowest contrast of text.

@@ -5,16 +5,16 @@
 //! without a user management in webhookd, and inside its own pages.
 //!
 //! **The flow.** The application, which knows its customer, asks for a link
-//! (`POST /v1/portal-links`, [`crate::portal_links`]) and sends the customer there, or embeds it. The
-//! link shows a page with one button. Programs that follow links in messages send no form, so they
-//! do not use the link up. The form begins the session: the database stores the hash of a new key in
-//! the row of the link, and the browser is sent to `/portal/s/KEY`. Each request looks up the key
-//! ([`key`]), and acts as the role and the owner of the link, as a token of this owner would. The
-//! session ends with the link, or when its row is deleted. The daemon keeps nothing, so sessions
-//! survive its restart, and any daemon of the database can serve them.
+//! (`POST /v1/portal-links`, [`crate::portal_links`]) and sends the customer there, or embeds it.
+//! The link shows a page with one button. Programs that follow links in messages send no form, so
+//! they do not use the link up. The form begins the session: the database stores the hash of a new
+//! key in the row of the link, and the browser is sent to `/portal/s/KEY`. Each request looks up
+//! the key ([`key`]), and acts as the role and the owner of the link, as a token of this owner
+//! would. The session ends with the link, or when its row is deleted. The daemon keeps nothing, so
+//! sessions survive its restart, and any daemon of the database can serve them.
 //!
-//! **The pages** (`page/portal`) are the pages for operators, with fewer parts and other words. They
-//! show no word about the daemon.
+//! **The pages** (`page/portal`) are the pages for operators, with fewer parts and other words.
+//! They show no word about the daemon.
 
 mod colour;
 mod key;

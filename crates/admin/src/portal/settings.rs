@@ -83,7 +83,10 @@ impl PortalSettings {
         let name = name.trim();
         let is_plain = !name.is_empty() && !name.chars().any(char::is_control);
         if !is_plain || name.chars().count() > NAME_CHARACTERS_MAX {
-            return Err(invalid("name", format!("must have 1 to {NAME_CHARACTERS_MAX} printable characters")));
+            return Err(invalid(
+                "name",
+                format!("must have 1 to {NAME_CHARACTERS_MAX} printable characters"),
+            ));
         }
         name.clone_into(&mut self.name);
         Ok(self)
@@ -114,9 +117,10 @@ impl PortalSettings {
     /// The text is not `#rrggbb`.
     pub fn coloured(mut self, text: &str) -> Result<Self, Invalid> {
         let colour = Colour::parse(text);
-        self.accent = Some(
-            colour.ok_or_else(|| invalid("accent_color", "must be # and six hexadecimal digits, as in #0b62c4"))?,
-        );
+        self.accent =
+            Some(colour.ok_or_else(|| {
+                invalid("accent_color", "must be # and six hexadecimal digits, as in #0b62c4")
+            })?);
         Ok(self)
     }
 
@@ -230,7 +234,10 @@ mod tests {
             assert_eq!(origin(text, true).as_deref(), want, "{text}");
         }
         assert_eq!(origin("https://*.app.example", false), None);
-        assert_eq!(PortalSettings::default().at("https://hooks.example/").unwrap().url(), Some("https://hooks.example"));
+        assert_eq!(
+            PortalSettings::default().at("https://hooks.example/").unwrap().url(),
+            Some("https://hooks.example")
+        );
     }
 
     #[test]

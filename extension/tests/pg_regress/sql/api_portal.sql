@@ -9,7 +9,7 @@ create role regress_tenants; create role regress_ops; create role regress_clerk;
 select webhook_grant('regress_tenants', 'subscriber'), webhook_grant('regress_ops', 'admin'), webhook_grant('regress_clerk', 'reader');
 select webhook_grant('regress_ann', 'subscriber');
 
-\echo -- an admin makes tokens and links; nobody else
+\echo -- only an admin makes tokens and links
 set local role regress_ops;
 select id is not null from webhook.create_token('one', sha256('1'), 'regress_tenants', 't1', now() + interval '5 minutes') as id;
 select name, role, owner, created_by, expires_at - created_at from webhook.token;

@@ -107,7 +107,10 @@ fn data_of(body: &RawValue) -> Option<&RawValue> {
 }
 
 /// `/docs`
-pub async fn list(mut visitor: Visitor, query: Result<Filled<DocsSearch>, Problem>) -> Result<Markup, PageError> {
+pub async fn list(
+    mut visitor: Visitor,
+    query: Result<Filled<DocsSearch>, Problem>,
+) -> Result<Markup, PageError> {
     let Filled(search) = query?;
     let all = match listed(&mut visitor.work).await {
         Err(problem) if is_forbidden(&problem) => return Ok(not_for_you(&visitor)),

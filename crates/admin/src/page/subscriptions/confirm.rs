@@ -77,9 +77,15 @@ async fn redelivery(
     let deliveries = count(number, "delivery");
     let since = since.map_or_else(String::new, |since| format!(" since {since}"));
     Ok(Question {
-        title: if visitor.is_owner() { "Redeliver failed deliveries?" } else { "Redeliver the given-up deliveries?" },
+        title: if visitor.is_owner() {
+            "Redeliver failed deliveries?"
+        } else {
+            "Redeliver the given-up deliveries?"
+        },
         effect: match visitor.is_owner() {
-            true => format!("We gave up {deliveries}{since}. They are sent again, in order and with the same ids."),
+            true => format!(
+                "We gave up {deliveries}{since}. They are sent again, in order and with the same ids."
+            ),
             false => format!(
                 "webhookd gave up {deliveries}{since}. They are sent again, in order and with the same ids."
             ),

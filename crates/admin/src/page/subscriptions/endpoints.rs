@@ -10,7 +10,7 @@ use crate::{
     page::{
         PageError, complaint, deliveries as log, docs, form_token, layout, next_link, receivers as shown,
         session::{Fields, Visitor},
-        subscriptions::{actions, form::Values},
+        subscriptions::{actions::actions, form::Values},
         text::{broken, inert},
     },
     problem::Problem,
@@ -101,7 +101,7 @@ fn words(one: &Receiver) -> String {
 fn explanation(one: &Receiver) -> &'static str {
     match one.state.as_str() {
         "failing" => "Your endpoint fails. Events are kept and sent again.",
-        "disabled" => "The endpoint failed for days, so it gets no more events. Events are kept until you resume it.",
+        "disabled" => "The endpoint failed for days, and is paused. Events are kept until you resume it.",
         "gave_up" => "Some events could not be delivered. You can redeliver them.",
         "rejecting" => "Your endpoint works, but does not accept some events.",
         "blocked" => "Nothing is sent at the moment. Your endpoint is not at fault.",
@@ -294,7 +294,8 @@ mod tests {
 
     #[test]
     fn patterns_of_elsewhere_keep_their_box() {
-        let types = [docs::Listed { event_type: "order.created".to_owned(), description: Some("<b>".to_owned()) }];
+        let types =
+            [docs::Listed { event_type: "order.created".to_owned(), description: Some("<b>".to_owned()) }];
         let shown = boxes(&["order.*", "order.created"], &types, None).into_string();
         assert_eq!(shown.matches(" checked").count(), 2, "{shown}");
         assert!(shown.contains(r#"value="order.*" checked"#) && shown.contains("&lt;b&gt;"), "{shown}");

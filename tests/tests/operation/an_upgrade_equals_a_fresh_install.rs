@@ -253,6 +253,12 @@ async fn between_package_and_update_everything_goes_on() {
     )
     .await
     .expect("so do those about deliveries");
+    let emits = "select webhook_emit('went.on', '{}'), webhook_emit('went.on', '{}'::jsonb, 7)";
+    app.batch_execute(emits).await.expect("so do events of the application");
+    // A role that may only emit.
+    database
+        .run("create role emitter; grant execute on function webhook_emit(text, json, text) to emitter")
+        .await;
     for call in ["webhook_subscribe('https://example.com')", "webhook_alter(1, name => 'x')"] {
         let refused = app.batch_execute(&format!("select {call}")).await.expect_err("it has new arguments");
         assert!(describe(&refused).contains("ALTER EXTENSION pg_webhook UPDATE"), "{}", describe(&refused));
@@ -304,6 +310,10 @@ async fn between_package_and_update_everything_goes_on() {
         Some(env!("CARGO_PKG_VERSION"))
     );
     app.execute(&insert, &[&306_i64]).await.expect("the session goes on");
+    app.batch_execute(emits).await.expect("the session goes on");
+    let may = "select string_agg(p.oid::regprocedure::text, '; ') from pg_proc p
+               where p.proname = 'webhook_emit' and has_function_privilege('emitter', p.oid, 'execute')";
+    assert_eq!(database.text(may).await.as_deref(), Some("webhook_emit(text,json,text,text)"));
     writer.batch_execute("insert into orders values (307, 'c', 50)").await.expect("the session goes on");
     app.batch_execute(
         "select webhook_watch('invoice', verbs => '{\"insert\":\"issued\",\"update\":\"changed\"}')",

@@ -72,8 +72,9 @@ const FUNCTIONS: [&str; 10] = [
 ];
 
 /// The additional rights that the admin server needs.
-const ADMIN_RIGHTS: [(&str, &str); 3] = [
+const ADMIN_RIGHTS: [(&str, &str); 4] = [
     ("webhook.token", "select"),
+    ("webhook.portal_link", "select"),
     ("webhook.idempotency", "select,insert,update,delete"),
     ("webhook.beyond_checkpoint", "select"),
 ];

@@ -254,6 +254,29 @@ async fn is_refused(url: &str, arguments: &[&str], armed: &str) {
 
 const ARMED_FOR: &str = "select instance from webhook.cursor";
 
+/// A token and a link, and the number of both.
+const ACCESS: &str = "
+    create role tenants; select webhook_grant('tenants', 'subscriber');
+    select webhook.create_token('one', sha256('1'), 'tenants', 't1', null);
+    select webhook.create_portal_link(sha256('2'), 'tenants', 't1', 60)";
+const ACCESSES: &str = "select format('%s %s', (select count(*) from webhook.token), (select count(*) from webhook.portal_link))";
+
+/// A dump has the tokens, for the restore of production itself, and no links.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tokens_of_production_do_not_work_on_an_armed_copy() {
+    let world = World::new().await;
+    // Without a subscription, there is nothing to arm.
+    world.subscribe("/ok").await;
+    world.database.run(ACCESS).await;
+    let (cluster, kept) = (&world.cluster, "select webhook_arm(keep_tokens => true)");
+    for (name, arm, left) in [("copy", "select webhook_arm()", "0 0"), ("same", kept, "1 0")] {
+        let copy = restored(&world.database, cluster, name).await;
+        assert_eq!(copy.text(ACCESSES).await.as_deref(), Some("1 0"));
+        copy.run(arm).await;
+        assert_eq!(copy.text(ACCESSES).await.as_deref(), Some(left), "{arm}");
+    }
+}
+
 /// Snapshots, base backups and clones keep the system identifier and all OIDs, like a promoted
 /// standby.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -266,6 +289,7 @@ async fn a_physical_copy_of_the_cluster_stays_silent_until_it_is_armed() {
     world.settled(PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
     world.insert_orders(21, 50).await;
+    world.database.run(ACCESS).await;
     let armed = world.database.text(ARMED_FOR).await.expect("the first daemon has adopted it");
     let clone = world.cluster.physical_copy().await;
     let copy = clone.existing("app");
@@ -301,7 +325,10 @@ async fn a_physical_copy_of_the_cluster_stays_silent_until_it_is_armed() {
     is_refused(&copy.url(), &["--instance", "staging"], &armed).await;
     world.receiver.look(|record| assert_eq!(record.distinct("/ok"), 20, "nothing is sent"));
 
+    assert_eq!(copy.text(ACCESSES).await.as_deref(), Some("1 1"));
     copy.run("select webhook_arm()").await;
+    assert_eq!(copy.text(ACCESSES).await.as_deref(), Some("0 0"), "those of production end");
+    assert_eq!(world.database.text(ACCESSES).await.as_deref(), Some("1 1"));
     assert_eq!(copy.text("select armed from webhook.health").await.as_deref(), Some("t"));
     let (code, said) = webhookd(&["check", "--database-url", &copy.url()]).await;
     assert!(code == Some(0) && said.contains("✓ armed"), "{said}");

@@ -31,9 +31,10 @@ begin
     delete from webhook.token t
     where webhook.is_named(t.owner, t.owner_role, wanted)
        or t.owner is null and webhook.is_named(t.role::text, t.role_oid, wanted);
+    delete from webhook.portal_link l where webhook.is_named(l.owner, l.owner_role, wanted);
     delete from webhook.owner_limit l where l.owner <> '*' and webhook.is_named(l.owner, l.owner_role, wanted);
     return webhook.blank_events('owner', wanted);
 end
 $$;
 comment on function @extschema@.webhook_forget_owner is
-    'Removes the subscriptions, tokens and limits of an owner, and blanks the payloads of its events as webhook_erase() does. Returns the number of events';
+    'Removes the subscriptions, tokens, portal links and limits of an owner, and blanks the payloads of its events as webhook_erase() does. Returns the number of events';

@@ -37,13 +37,10 @@ PAGE = """<!doctype html>
 
 
 def portal_link(customer):
-    """Returns a URL that opens the customer's page of webhookd once, within the next minute.
-
-    The session that it opens ends after an hour.
-    """
+    """Returns a URL that opens the customer's page of webhookd once. The page works for an hour."""
     request = urllib.request.Request(
         f"{WEBHOOKD_URL}/v1/portal-links",
-        data=json.dumps({"owner": customer, "role": "customers", "minutes": 60}).encode(),
+        data=json.dumps({"owner": customer, "minutes": 60}).encode(),
         headers={
             "authorization": f"Bearer {WEBHOOKD_TOKEN}",
             "content-type": "application/json",

@@ -86,9 +86,9 @@ async fn page_by_page_and_one_by_one() {
             !answer.text.contains("secret_of") || answer.json()["data"]["secret_of"] == "t1",
             "{answer:?}"
         );
-        let page =
-            admin.ask("GET", &format!("/events/{id}"), None, &[("cookie", &admin.cookie(&one).await)], None);
-        assert_eq!(page.await.status, if is_own { 200 } else { 404 }, "{item}");
+        let (path, cookie) = (format!("/events/{id}"), admin.cookie(&one).await);
+        let page = admin.ask("GET", &path, None, &[("cookie", &cookie)], None).await;
+        assert_eq!(page.status, if is_own { 200 } else { 404 }, "{item}");
     }
 }
 

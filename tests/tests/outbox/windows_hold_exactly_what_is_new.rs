@@ -2,7 +2,7 @@
 //! in between. That holds with long and rolled-back transactions, savepoints, bulk loads, heavy
 //! rows and turns of the ring.
 
-use database::{Purpose, Watch, connect};
+use database::{Purpose, Watch, connect, schema::Schema};
 use delivery::snapshot::Snapshot;
 use e2e::cluster::{Cluster, Database};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -89,7 +89,7 @@ async fn in_pages() {
         }
         let order = if round % 2 == 0 { Order::Strict } else { Order::BulkLast };
         let (mut pages, upto) = {
-            let frozen = freeze(&mut reader).await.expect("a snapshot");
+            let frozen = freeze(&mut reader, Schema::V0_3).await.expect("a snapshot");
             let pages = Pages::open(&frozen, cursor.clone(), order).await.expect("a window");
             let Frozen { transaction, snapshot, .. } = frozen;
             transaction.commit().await.expect("it was open");
@@ -129,11 +129,11 @@ async fn in_one_poll() {
     let witness = database.client().await;
     let config = database.url().parse().expect("a URL");
     let mut reader = connect(&config, Purpose::Reader, Watch::default()).await.expect("a session");
-    let Frozen { transaction, snapshot, ring } = freeze(&mut reader).await.expect("a snapshot");
+    let Frozen { transaction, snapshot, ring, .. } = freeze(&mut reader, Schema::V0_3).await.expect("a snapshot");
     let mut cursor = Cursor::new(snapshot, ring);
     transaction.commit().await.expect("it was open");
     let mut writers = Writers::new(&database, 6).await;
-    let mut poll = Poll::default();
+    let mut poll = Poll::new(Schema::V0_3);
     let (mut total, mut stragglers, mut turns) = (0, 0, 0);
     for _ in 0..300 {
         for _ in 0..writers.random.random_range(0..6) {

@@ -69,12 +69,13 @@ end;
 comment on function webhook.lost_columns(oid, jsonb) is
     'Excluded columns that may have been renamed; while there are any, events contain only the key';
 
--- The rule of capture (extension/src/capture/owner.rs): if more than one column may be
--- meant, events have no owner.
+-- The rule of capture (find_certain in extension/src/capture/resolve.rs): events have no owner if
+-- it is not certain that the column is the same one.
 create function webhook.owner_column_now(relation oid, definition jsonb) returns text
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
 begin atomic
-    select case when count(*) = 1 and coalesce(h.hold, false) or count(*) filter (where a.attname = c.name) = count(*) then min(a.attname)::text end
+    select case when count(*) = 1 and (h.hold is null or bool_and(a.attnum = c.number and (h.hold or a.attname = c.name)))
+                then min(a.attname)::text end
     from (select definition #>> '{owner_column,0,name}', (definition #>> '{owner_column,0,number}')::smallint) as c (name, number)
     cross join (select webhook.numbers_hold(owner_column_now.relation, definition)) as h (hold)
     join pg_attribute a on a.attrelid = owner_column_now.relation and a.attnum > 0 and not a.attisdropped

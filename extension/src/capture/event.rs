@@ -68,7 +68,7 @@ pub unsafe fn emit(
     let mut scratch = ManuallyDrop::into_inner(SCRATCH.take()).unwrap_or_default();
     // SAFETY: the caller's promise.
     unsafe {
-        row.plan.owner.write(&mut scratch.owner, row, site);
+        row.plan.owner.write(&mut scratch.owner, row.values, row.tuple, site);
         match former {
             Some(former) if has_other_owner(&mut scratch, row, former, site) => {
                 emit_change_of_owner(&mut scratch, row, former, site);
@@ -147,7 +147,7 @@ unsafe fn has_other_owner(
         } else if !now.is_of_row() && !then.is_of_row() {
             return false;
         }
-        then.write(&mut scratch.former_owner, former, site);
+        then.write(&mut scratch.former_owner, former.values, former.tuple, site);
     }
     scratch.owner != scratch.former_owner
 }
@@ -400,7 +400,7 @@ pub unsafe fn represent_row(event_type: &[u8], row: CapturedRow<'_>, take: impl 
     // SAFETY: the caller's promise.
     unsafe {
         if row.plan.owner.is_of_row() {
-            row.plan.owner.write(&mut scratch.owner, row, core::ptr::null_mut());
+            row.plan.owner.write(&mut scratch.owner, row.values, row.tuple, core::ptr::null_mut());
         }
         let built = build(&mut scratch, row, None, core::ptr::null_mut());
         complete(event_type, row, &mut scratch, built, take);

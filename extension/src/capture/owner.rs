@@ -12,8 +12,8 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 
 use super::planned::PlannedColumn;
-use super::row::CapturedRow;
 use super::row_function::RowFunction;
+use super::values::Values;
 use crate::memory::Bytes;
 use crate::owner_name::{self, EVERY};
 use crate::{encoding, json};
@@ -40,14 +40,21 @@ impl OwnerSource {
     /// Raises the errors of the function, and of the column's output function.
     ///
     /// # Safety
-    /// The row is of the relation that this source was planned for.
-    pub unsafe fn write(&self, out: &mut Bytes, row: CapturedRow<'_>, site: *mut pg_sys::FmgrInfo) {
+    /// `values` and `tuple` are both forms of one row of the relation that this source was planned
+    /// for.
+    pub unsafe fn write(
+        &self,
+        out: &mut Bytes,
+        values: Values,
+        tuple: pg_sys::HeapTuple,
+        site: *mut pg_sys::FmgrInfo,
+    ) {
         out.clear();
         match self {
             Self::None => return,
             // SAFETY: the caller's promise.
             Self::Column(column) => unsafe {
-                if let Some(value) = row.values.get(column.compared.at) {
+                if let Some(value) = values.get(column.compared.at) {
                     let written = column.printer.write(out, value, json::Form::Text, owner_name::BYTES_MAX);
                     if written.is_err() {
                         out.clear();
@@ -56,7 +63,7 @@ impl OwnerSource {
             },
             // SAFETY: the caller's promise.
             Self::Function(function) => unsafe {
-                if let Some(text) = json::with_settings(|| function.of(row.tuple, site)) {
+                if let Some(text) = json::with_settings(|| function.of(tuple, site)) {
                     keep(out, text);
                 }
             },

@@ -305,8 +305,9 @@ fn owner_source(
     function: impl FnOnce(&str) -> RowFunction,
 ) -> OwnerSource {
     if let Some(column) = &definition.owner_column {
-        let found = columns.all(column).first().and_then(ResolvedColumn::certain);
-        return found
+        let [column] = column;
+        return columns
+            .certain(column)
             .and_then(|number| columns.printed(number))
             .map_or(OwnerSource::None, OwnerSource::Column);
     }
@@ -396,6 +397,12 @@ impl<'a> Columns<'a> {
                 resolve::find(&name, column.number, self.numbers, &self.present)
             })
             .collect()
+    }
+
+    /// Returns the number of a column, if it is certain that it is this column.
+    fn certain(&self, column: &definition::Column) -> Option<i16> {
+        let name = encoding::from_utf8(&column.name);
+        resolve::find_certain(&name, column.number, self.numbers, &self.present)
     }
 
     /// Returns the attribute of the relation that corresponds to a column of the root. Partitions

@@ -55,13 +55,6 @@ pub struct ResolvedColumn {
     pub lost: bool,
 }
 
-impl ResolvedColumn {
-    /// Returns the column that is meant, if no other column can be meant.
-    pub fn certain(&self) -> Option<i16> {
-        if self.other.is_none() { self.meant } else { None }
-    }
-}
-
 /// Finds the column that had this name and number.
 pub fn find(name: &[u8], number: i16, numbers: Numbers, present: &[PresentColumn<'_>]) -> ResolvedColumn {
     let by_number = present.iter().find(|column| column.number == number).map(|column| column.number);
@@ -78,10 +71,28 @@ pub fn find(name: &[u8], number: i16, numbers: Numbers, present: &[PresentColumn
     }
 }
 
+/// Finds the column that had this name and number, if it is certain that it is this column. A
+/// column that was dropped and created again is another one. Where the numbers do not apply, only
+/// the name is left.
+pub fn find_certain(
+    name: &[u8],
+    number: i16,
+    numbers: Numbers,
+    present: &[PresentColumn<'_>],
+) -> Option<i16> {
+    let by_number = present.iter().find(|column| column.number == number).map(|column| column.number);
+    let by_name = present.iter().find(|column| column.name == name).map(|column| column.number);
+    match numbers {
+        Numbers::Foreign => by_name,
+        Numbers::Hold if by_name.is_none() => by_number,
+        Numbers::Hold | Numbers::Doubtful => by_number.filter(|_| by_number == by_name),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Numbers::{Doubtful, Foreign, Hold};
-    use super::{Numbers, PresentColumn, ResolvedColumn, find};
+    use super::{Numbers, PresentColumn, ResolvedColumn, find, find_certain};
 
     fn present<'a>(columns: &[(&'a str, i16)]) -> Vec<PresentColumn<'a>> {
         columns
@@ -122,13 +133,17 @@ mod tests {
     }
 
     #[test]
-    fn an_ambiguous_column_is_not_certain() {
+    fn only_the_same_column_is_certain() {
         let certain = |name: &str, number, numbers, columns: &[(&str, i16)]| {
-            find(name.as_bytes(), number, numbers, &present(columns)).certain()
+            find_certain(name.as_bytes(), number, numbers, &present(columns))
         };
         let renamed = [("a", 1), ("b_old", 2)];
         assert_eq!(certain("b", 2, Hold, &renamed), Some(2));
+        assert_eq!(certain("b", 2, Hold, &[("a", 1), ("b", 2)]), Some(2));
+        assert_eq!(certain("b", 2, Doubtful, &[("a", 1), ("b", 2)]), Some(2));
         // A new column has the former name.
+        assert_eq!(certain("b", 2, Hold, &[("a", 1), ("b", 3)]), None);
+        assert_eq!(certain("b", 2, Doubtful, &[("b", 1)]), None);
         assert_eq!(certain("b", 2, Hold, &[("a", 1), ("b_old", 2), ("b", 3)]), None);
         // The names of two columns were exchanged.
         assert_eq!(certain("b", 2, Doubtful, &[("b", 1), ("a", 2)]), None);

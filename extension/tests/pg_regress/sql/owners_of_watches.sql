@@ -45,7 +45,7 @@ select owner_column, owner_function, owner_setting from webhook_watch('orders');
 select webhook.watch_statement(w) from webhook.watch w where relation = 'orders'::regclass;
 
 -- The column is followed through a rename. A new column with its former name makes it uncertain
--- which one is the owner.
+-- which one is the owner, and is not the owner when the other one is gone.
 select owner_column from webhook_watch('orders', owner_column => 'tenant', condition => 'new.note <> ''x''', verbs => '{"insert": "created"}');
 alter table orders rename column tenant to account;
 insert into orders values (1, 'acme', 'renamed');

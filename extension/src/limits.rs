@@ -121,15 +121,7 @@ fn count(statement: &str, id: i64, limit: i32) -> Result<i64, Error> {
         // statement uses the active snapshot.
         let (arguments, types) = (values.as_mut_ptr(), types.as_mut_ptr());
         let status = unsafe {
-            pg_sys::SPI_execute_with_args(
-                statement.as_ptr(),
-                2,
-                types,
-                arguments,
-                core::ptr::null(),
-                true,
-                1,
-            )
+            pg_sys::SPI_execute_with_args(statement.as_ptr(), 2, types, arguments, core::ptr::null(), true, 1)
         };
         // SAFETY: the statement has returned one row with one column of type bigint.
         unsafe {

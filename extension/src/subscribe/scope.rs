@@ -146,7 +146,8 @@ impl Present {
         Ok(())
     }
 
-    /// Rejects a change of a locked option by a caller who is not an admin. Called after the change.
+    /// Rejects a change of a locked option by a caller who is not an admin. Call this after the
+    /// change.
     ///
     /// # Errors
     /// [`Error::OptionDenied`] names the option.

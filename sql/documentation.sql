@@ -37,9 +37,9 @@ begin
     if event_type is null then
         raise exception using errcode = 'null_value_not_allowed', message = 'event_type must not be null',
             hint = 'Pass an event type that webhook.event_type lists.';
-    elsif not case when all_types then exists (select from webhook.event_type t where t.type = event_type)
-                                       or exists (select from webhook.sources(event_type))
-                   else webhook.is_offered(event_type) end then
+    elsif not webhook.is_offered(event_type)
+          and not (all_types and (exists (select from webhook.event_type t where t.type = event_type)
+                                  or exists (select from webhook.sources(event_type)))) then
         raise exception using errcode = 'undefined_object', message = format('event type "%s" does not exist', event_type),
             hint = 'webhook.event_type lists the event types. For a type that the application emits itself, add a row there.';
     end if;

@@ -18,7 +18,7 @@ create function webhook.is_internal(event_type text) returns boolean
     return exists (select from webhook.event_type t where t.type = event_type and t.internal);
 comment on function webhook.is_internal(text) is 'Whether only subscriptions with scope all get events of this type';
 
--- Each subscription gets the operational events about itself alone, such as webhook.ping. A snapshot
+-- Each subscription gets the operational events for itself alone, such as webhook.ping. A snapshot
 -- for one subscription is a row, which belongs to an owner.
 create function webhook.scope_mismatch(event webhook.event, subscription webhook.subscription) returns text
     language sql stable parallel unsafe

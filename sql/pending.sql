@@ -20,8 +20,8 @@ comment on view webhook.beyond_checkpoint is 'Committed events after the checkpo
 
 -- Committed and matched, but neither attempted nor queued. Not bounded: for queries that name an
 -- event, a range of numbers or a subscription. It has no CTE, so that these conditions reach the
--- indexes. The subscriptions of an event come from the indexes on their patterns and owners, and not
--- from a comparison with each. Only an announcement is compared with each subscription of scope own.
+-- indexes. The subscriptions of an event come from the indexes on their patterns and owners, and
+-- not from a comparison with each. Only an announcement is compared with all of scope own.
 create view webhook.unresolved as
 select b.id as sequence, b.xid as event_xid, b.slot as event_slot, b.created_at, m.id as subscription_id, b.type, (b.event).key as key
 from webhook.beyond_checkpoint b
@@ -47,10 +47,10 @@ comment on view webhook.unresolved is
     'Events after the checkpoint that match a subscription and have neither an attempt nor a queue row. Select by sequence: it can have billions of rows';
 
 -- The search behind webhook.pending and webhook.health. It has three bounds: 20 000 events, the
--- slots in the order of their turns; 20 000 pairs of these events with subscriptions whose patterns
--- and owners match; and half a second, because filters and large payloads can make a pair slow. LIMIT ends
--- each loop, so nothing behind it is evaluated. A function, so that the settings of a session do
--- not change the plan, and Postgres does not compile it.
+-- slots in the order of their turns; 20 000 pairs of these events with subscriptions whose
+-- patterns and owners match; and half a second, because filters and large payloads can make a pair
+-- slow. LIMIT ends each loop, so nothing behind it is evaluated. A function, so that the settings
+-- of a session do not change the plan, and Postgres does not compile it.
 create function webhook.search_pending()
     returns table (sequence bigint, event_xid bigint, event_slot smallint, created_at timestamptz, subscription_id bigint, is_pending boolean)
     language sql stable parallel unsafe rows 20000 security definer set search_path = pg_catalog, pg_temp

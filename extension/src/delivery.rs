@@ -12,7 +12,7 @@ use crate::memory;
 use crate::owner;
 use crate::rights::{self, Caller};
 use crate::subscribe::check;
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
 #[pg_extern(sql = false)]
@@ -119,7 +119,7 @@ fn check_match(
         return Ok(());
     }
     let sees_all = rights::sees_all(caller)?;
-    let arguments =
+    let arguments: [DatumWithOid<'_>; 5] =
         [subscription_id.into(), sequence.into(), event.slot.into(), event.xid.into(), sees_all.into()];
     let (scope, mismatch) = Spi::connect(|client| {
         let row = client.select(include_str!("sql/redelivery_mismatch.sql"), Some(1), &arguments)?;

@@ -54,11 +54,13 @@ fn webhook_event_example(event_type: Option<&str>) -> Option<Vec<u8>> {
 
 #[pg_extern(sql = false)]
 fn webhook_openapi(events: Option<Texts<'_>>) -> Option<Vec<u8>> {
+    memory::settle();
     document("documented_openapi", events.map(texts).into())
 }
 
 #[pg_extern(sql = false)]
 fn webhook_asyncapi(events: Option<Texts<'_>>) -> Option<Vec<u8>> {
+    memory::settle();
     document("documented_asyncapi", events.map(texts).into())
 }
 
@@ -79,7 +81,6 @@ fn document(function: &str, argument: DatumWithOid<'_>) -> Option<Vec<u8>> {
     })
 }
 
-#[expect(clippy::type_complexity, reason = "pgrx reads the columns here")]
 #[pg_extern(sql = false)]
 fn described_event_types()
 -> TableIterator<'static, (name!(r#type, Option<String>), name!(description, Option<Vec<u8>>))> {

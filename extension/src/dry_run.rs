@@ -8,7 +8,7 @@ use crate::error::{Error, answer, given};
 use crate::memory;
 use crate::owner;
 use crate::rights::{self, Caller};
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use std::vec::IntoIter;
 
@@ -59,7 +59,7 @@ fn open(caller: Caller, id: i64, since: TimestampWithTimeZone) -> Result<String,
     // An owner does not learn of events outside the scope.
     let sees_all = rights::sees_all(caller)?;
     let events = catalogue::in_schema(EVENTS)?;
-    let arguments = [id.into(), since.into(), sees_all.into()];
+    let arguments: [DatumWithOid<'_>; 3] = [id.into(), since.into(), sees_all.into()];
     Spi::connect_mut(|client| Ok(client.open_cursor(events.as_str(), &arguments).detach_into_name()))
 }
 

@@ -117,19 +117,11 @@ fn count(statement: &str, id: i64, limit: i32) -> Result<i64, Error> {
     Spi::connect(|_| {
         let mut types = [pg_sys::INT8OID, pg_sys::INT4OID];
         let mut values = [pg_sys::Datum::from(id), pg_sys::Datum::from(limit)];
+        let (arguments, types) = (values.as_mut_ptr(), types.as_mut_ptr());
         // SAFETY: connected to SPI; two types and two values, none of them null. A read-only
         // statement uses the active snapshot.
-        let (arguments, types) = (values.as_mut_ptr(), types.as_mut_ptr());
         let status = unsafe {
-            pg_sys::SPI_execute_with_args(
-                statement.as_ptr(),
-                2,
-                types,
-                arguments,
-                core::ptr::null(),
-                true,
-                1,
-            )
+            pg_sys::SPI_execute_with_args(statement.as_ptr(), 2, types, arguments, core::ptr::null(), true, 1)
         };
         // SAFETY: the statement has returned one row with one column of type bigint.
         unsafe {

@@ -37,7 +37,7 @@ impl Caller {
     }
 }
 
-/// Reports whether a caller can read every event. In the previous schema, every owner is treated so.
+/// Reports whether a caller can read every event. The previous schema treats every owner so.
 /// Call this as the extension's owner.
 ///
 /// # Errors

@@ -20,10 +20,10 @@ use crate::owner;
 use crate::rights::{self, Caller};
 use fit::Fit;
 use options::{Of, Options};
-use scope::Present;
 use pgrx::datum::Interval;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::{AllocatedByRust, composite_type, prelude::*};
+use scope::Present;
 use subscription_options::OPTIONS;
 
 type SubscriptionRow = PgHeapTuple<'static, AllocatedByRust>;

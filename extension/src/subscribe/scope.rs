@@ -4,6 +4,7 @@
 use super::options::Options;
 use crate::error::Error;
 use crate::rights::Caller;
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 /// What the caller may choose for an owner.
@@ -19,7 +20,7 @@ struct Rights {
 impl Rights {
     fn of(caller: Caller, owner: &str) -> Result<Self, Error> {
         Spi::connect(|client| {
-            let arguments = [caller.id.into(), owner.into()];
+            let arguments: [DatumWithOid<'_>; 2] = [caller.id.into(), owner.into()];
             let row = client.select(include_str!("sql/rights_of_caller.sql"), Some(1), &arguments)?.first();
             let is = |at| row.get::<bool>(at).map(|is| is == Some(true));
             Ok(Self {
@@ -89,7 +90,7 @@ pub struct Present {
     scope: String,
     locked: Vec<String>,
     url: String,
-    events: Vec<String>,
+    events: String,
     filter: Option<String>,
 }
 
@@ -101,7 +102,7 @@ impl Present {
     pub fn read(id: i64) -> Result<Self, Error> {
         Spi::connect(|client| {
             let found = client.select(
-                "select owner, scope, locked, url, events, filter::text from webhook.subscription where id = $1",
+                "select owner, scope, locked, url, events::text, filter::text from webhook.subscription where id = $1",
                 Some(1),
                 &[id.into()],
             )?;
@@ -146,7 +147,8 @@ impl Present {
         Ok(())
     }
 
-    /// Rejects a change of a locked option by a caller who is not an admin. Called after the change.
+    /// Rejects a change of a locked option by a caller who is not an admin. Call this after the
+    /// change.
     ///
     /// # Errors
     /// [`Error::OptionDenied`] names the option.

@@ -57,7 +57,7 @@ select webhook_unsubscribe(t.id('token'));
 delete from webhook.event where xid = webhook.current_xid();
 insert into webhook.event_type (type, internal) values ('fraud.scored', true), ('order.paid', false);
 insert into webhook.event (type, key, payload, owner) values
-    ('order.paid', 'own', '{"n": 1}', 't7'), ('order.paid', 'other', '{"n": 2}', 't8'), ('order.paid', 'nobody', '{"n": 3}', null), ('order.paid', 'everyone', '{"n": 4}', '*'),
+    ('order.paid', 'own', '{"n": 1}', 't7'), ('order.paid', 'other', '{"n": 2}', 't8'), ('order.paid', 'no owner', '{"n": 3}', null), ('order.paid', 'everyone', '{"n": 4}', '*'),
     ('fraud.scored', 'internal', '{}', 't7'), ('fraud.scored', 'internal to all', '{}', '*');
 insert into webhook.event (type, key, payload, owner, subscription_id) values
     ('webhook.ping', 'ping', '{}', null, t.id('seven')), ('order.snapshot', 'row of own', '{}', 't7', t.id('seven')), ('order.snapshot', 'row of other', '{}', 't8', t.id('seven'));
@@ -115,7 +115,7 @@ select webhook_replay(t.id('seven'), '-infinity', 'infinity', '{order.*,fraud.*}
 reset role;
 select o.key from webhook.queue q join t.own o on o.id = q.event_id where q.subscription_id = t.id('seven') order by 1;
 
-\echo -- after a transfer, the queue holds what is in scope, and the log begins anew
+\echo -- after a transfer, the queue holds what is in scope, and the log starts again
 select webhook_alter(t.id('seven'), events => '{*}') is not null;
 delete from webhook.queue;
 insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state)

@@ -5,7 +5,7 @@
 use crate::event::{EVERY_OWNER, Event};
 use std::{collections::HashSet, sync::Arc};
 
-/// Whether a subscription gets only events of its owner. The CHECK `scope_is_own_or_all` has the
+/// Whether a subscription gets only events of its owner. The CHECK `scope_is_known` has the
 /// same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn the_check_constraint_knows_the_same_scopes() {
         let sql = include_str!("../../../sql/subscription.sql");
-        let check = sql.split("scope_is_own_or_all check").nth(1).unwrap().split("))").next().unwrap();
+        let check = sql.split("scope_is_known check").nth(1).unwrap().split("))").next().unwrap();
         let words: Vec<_> = check.split('\'').skip(1).step_by(2).collect();
         assert_eq!(words, Scope::ALL.map(Scope::as_str));
         assert!(Scope::ALL.iter().all(|scope| Scope::parse(scope.as_str()) == Some(*scope)));

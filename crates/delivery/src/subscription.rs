@@ -7,7 +7,7 @@ use crate::{
     shape::Shape,
     snapshot::Snapshot,
 };
-use event_type::Pattern;
+use event_type::{Pattern, is_reserved};
 use http::HeaderMap;
 use signature::{Profiles, Signer};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -156,11 +156,12 @@ impl Subscription {
         Audience { owner: Arc::clone(&self.owner), scope: self.scope }
     }
 
-    /// Reports whether an event may be delivered to the subscription as it is now. An event that is
-    /// meant for this subscription alone always may.
+    /// Reports whether an event may be delivered to the subscription as it is now. An event of
+    /// pg_webhook for this subscription alone, such as a ping, always may. A snapshot for one
+    /// subscription is a row, which belongs to an owner.
     pub fn may_get(&self, event: &Event, internal: &InternalTypes) -> bool {
-        event.subscription_id == Some(self.id)
-            || self.scope == Scope::All
+        self.scope == Scope::All
+            || event.subscription_id == Some(self.id) && is_reserved(&event.event_type)
             || includes((&self.owner, self.scope), event, internal.contains(&event.event_type))
     }
 

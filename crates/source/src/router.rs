@@ -121,7 +121,8 @@ impl Router {
 
     fn route_as(&self, event: &Event, is_internal: bool, matched: &mut Vec<i64>) {
         if let Some(id) = event.subscription_id {
-            matched.extend(self.subscriptions.contains_key(&id).then_some(id));
+            let may_get = |of: &Arc<Subscription>| of.may_get(event, &self.internal);
+            matched.extend(self.subscriptions.get(&id).is_some_and(may_get).then_some(id));
             return;
         }
         let start = matched.len();

@@ -44,6 +44,19 @@ impl World {
         Self { receiver: Receiver::start_with(keep).await, database, cluster, app }
     }
 
+    /// Makes all orders from now on belong to one owner.
+    ///
+    /// # Panics
+    /// If Postgres rejects it.
+    pub async fn orders_belong_to(&self, owner: &str) {
+        self.database
+            .run(&format!(
+                "create function owner_of(orders) returns text language sql immutable return '{owner}';
+                 select webhook_watch('orders', noun => 'order', owner_function => 'owner_of')"
+            ))
+            .await;
+    }
+
     /// Subscribes a path of the receiver to every event; returns the subscription's id.
     ///
     /// # Panics

@@ -5,6 +5,7 @@ use e2e::{
     PATIENCE,
     admin::{Admin, token},
     portal::{Settings, link, open, request},
+    receiver::SECRET,
     world::World,
 };
 use serde_json::json;
@@ -210,7 +211,7 @@ async fn it_shows_no_other_owner() {
     let admin = Settings::with("").start(database).await;
     let theirs = token(database, &["--role", "tenants", "--owner", "t2"]);
     let url = world.receiver.url("/ok/theirs");
-    let body = json!({"url": url, "events": ["order.*"], "name": "theirs"}).to_string();
+    let body = json!({"url": url, "events": ["order.*"], "name": "theirs", "secret": SECRET}).to_string();
     let made = admin.post("/v1/subscriptions", &theirs, &body).await.json();
     let id = made["id"].as_i64().expect("an id");
     database.run("select webhook_emit('order.created', '{\"of\": \"t2\"}'::jsonb, '1', owner => 't2')").await;

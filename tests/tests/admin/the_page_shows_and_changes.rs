@@ -118,6 +118,7 @@ async fn what_is_foreign_is_text() {
 async fn a_subscription_lives_through_it() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
+    world.orders_belong_to("alice").await;
     let alice = token(&world.database, &["--role", "alice"]);
     let admin = Admin::start(&world.database, &[]).await;
 
@@ -347,8 +348,8 @@ async fn a_subscription_s_plots_are_its_own() {
     Admin::roles(&world.database).await;
     let tenant = |owner: &str| token(&world.database, &["--role", "tenants", "--owner", owner]);
     let (one, two) = (tenant("t1"), tenant("t2"));
-    let broken = world.subscribe_with("/status/500", "owner => 't1', retry => '{1h}'").await;
-    let fine = world.subscribe_with("/ok", "owner => 't2'").await;
+    let broken = world.subscribe_with("/status/500", "owner => 't1', scope => 'all', retry => '{1h}'").await;
+    let fine = world.subscribe_with("/ok", "owner => 't2', scope => 'all'").await;
     let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
     world.insert_orders(1, 7).await;
     world.receiver.wait_for("/ok", 7, PATIENCE).await;

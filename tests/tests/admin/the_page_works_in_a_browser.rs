@@ -21,6 +21,7 @@ async fn enter(browser: &Browser, token: &str) {
 async fn a_subscription_lives_through_it() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
+    world.orders_belong_to("alice").await;
     let alice = token(&world.database, &["--role", "alice"]);
     let admin = Admin::start(&world.database, &[]).await;
     let browser = Browser::start(&admin.url).await;

@@ -22,6 +22,7 @@ comment on view webhook.beyond_checkpoint is 'Committed events after the checkpo
 -- event, a range of numbers or a subscription. It has no CTE, so that these conditions reach the
 -- indexes. The subscriptions of an event come from the indexes on their patterns and owners, and
 -- not from a comparison with each. Only an announcement is compared with all of scope own.
+-- "once" makes Postgres check that an event is an announcement before it reads any of them.
 create view webhook.unresolved as
 select b.id as sequence, b.xid as event_xid, b.slot as event_slot, b.created_at, m.id as subscription_id, b.type, (b.event).key as key
 from webhook.beyond_checkpoint b

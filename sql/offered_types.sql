@@ -13,12 +13,16 @@ create function webhook.sees_all_types() returns boolean
         or webhook.tenant() is null and has_function_privilege('@extschema@.webhook_unwatch(regclass)'::regprocedure, 'execute');
 comment on function webhook.sees_all_types() is 'Whether the current role sees all event types';
 
+-- A snapshot shows what the events of inserted and updated rows show. Backfills use the same rule.
 create function webhook.is_offered(event_type text) returns boolean
     language sql stable set search_path = pg_catalog, pg_temp
     return not webhook.is_internal(event_type)
-       and (exists (select from webhook.event_type t where t.type = event_type and t.relation is null)
+       and (exists (select from webhook.event_type t where t.type = event_type and t.relation is null and t.derived is null)
             or exists (select from webhook.sources(event_type) s join webhook.watch w on w.relation = s.relation
-                       where num_nonnulls(w.owner_column, w.owner_function, w.owner_setting) > 0));
+                       where num_nonnulls(w.owner_column, w.owner_function, w.owner_setting) > 0
+                         and not ('snapshot' = any (s.operations)
+                                  and (webhook.is_internal(w.noun || '.' || (w.verbs ->> 'insert'))
+                                       or webhook.is_internal(w.noun || '.' || (w.verbs ->> 'update'))))));
 comment on function webhook.is_offered(text) is
     'Whether an event type is offered to owners: it is not internal, and was entered by hand, or a watch that emits it has owners';
 

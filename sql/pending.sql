@@ -22,6 +22,7 @@ comment on view webhook.beyond_checkpoint is 'Committed events after the checkpo
 -- event, a range of numbers or a subscription. It has no CTE, so that these conditions reach the
 -- indexes. The subscriptions of an event come from the indexes on their patterns and owners, and
 -- not from a comparison with each. Only an announcement is compared with all of scope own.
+-- "once" makes Postgres check that an event is an announcement before it reads any of them.
 create view webhook.unresolved as
 select b.id as sequence, b.xid as event_xid, b.slot as event_slot, b.created_at, m.id as subscription_id, b.type, (b.event).key as key
 from webhook.beyond_checkpoint b
@@ -34,7 +35,7 @@ cross join lateral (
     where b.subscription_id is null and s.scope = 'own' and s.owner = (b.event).owner and (b.event).owner <> '*'
       and webhook.mismatch(b.event, s) is null
     union all
-    select s.id from webhook.subscription s
+    select s.id from (select) once cross join webhook.subscription s
     where b.subscription_id is null and s.scope = 'own' and (b.event).owner = '*' and webhook.mismatch(b.event, s) is null
     union all
     select s.id from webhook.subscription s
@@ -72,12 +73,16 @@ begin atomic
             select s as subscription from webhook.subscription s
             where b.subscription_id is null and s.scope = 'all' and webhook.pattern_matches(s.events, b.type)
             union all
+            -- After half a second, it no longer looks for the patterns that match.
             select s from webhook.subscription s
             where b.subscription_id is null and s.scope = 'own' and s.owner = (b.event).owner and (b.event).owner <> '*'
-              and webhook.pattern_matches(s.events, b.type)
+              and case when clock_timestamp() < (select clock_timestamp() + interval '500 milliseconds')
+                       then webhook.pattern_matches(s.events, b.type) else true end
             union all
-            select s from webhook.subscription s
-            where b.subscription_id is null and s.scope = 'own' and (b.event).owner = '*' and webhook.pattern_matches(s.events, b.type)
+            select s from (select) once cross join webhook.subscription s
+            where b.subscription_id is null and s.scope = 'own' and (b.event).owner = '*'
+              and case when clock_timestamp() < (select clock_timestamp() + interval '500 milliseconds')
+                       then webhook.pattern_matches(s.events, b.type) else true end
             union all
             select s from webhook.subscription s where s.id = b.subscription_id) m
         limit 20000) c;

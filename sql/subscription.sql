@@ -71,10 +71,10 @@ create table webhook.subscription (
 create unique index subscription_owner_role_name_idx on webhook.subscription (owner_role, name) where owner_role <> 0;
 create unique index subscription_owner_name_idx on webhook.subscription (owner, name) where owner_role is null;
 -- The subscriptions that an event can match (webhook.unresolved): with scope all those whose
--- patterns match ("events && $1"), with scope own those of its owner. Without the list of pending
--- entries, which each search would read.
+-- patterns match ("events && $1"), with scope own those of its owner ("owner = $1", "owner = $1 and
+-- id = $2"). Without the list of pending entries, which each search would read.
 create index subscription_events_idx on webhook.subscription using gin (events) with (fastupdate = off) where scope = 'all';
-create index subscription_scope_idx on webhook.subscription (owner) where scope = 'own';
+create index subscription_scope_idx on webhook.subscription (owner, id) where scope = 'own';
 comment on table  webhook.subscription is 'Subscriptions: the receiver, the patterns of its events, and the options of delivery';
 comment on column webhook.subscription.enabled is 'false: paused; matching events are kept in webhook.queue';
 comment on column webhook.subscription.timeout is 'Time limit of one attempt, including the response body';

@@ -50,7 +50,8 @@ pub extern "C-unwind" fn _PG_init() {
 // their SQL in their modules). The script of an installation, and therefore that of an update, has
 // the same order in every build.
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
-extension_sql_file!("../../sql/cursor.sql", name = "cursor", requires = ["tables"]);
+extension_sql_file!("../../sql/watches.sql", name = "watches", requires = ["tables"]);
+extension_sql_file!("../../sql/cursor.sql", name = "cursor", requires = ["watches"]);
 extension_sql_file!("../../sql/owners.sql", name = "owners", requires = ["priority"]);
 extension_sql_file!("../../sql/subscription.sql", name = "subscription", requires = ["owners"]);
 extension_sql_file!("../../sql/limits.sql", name = "limits", requires = ["subscription"]);

@@ -83,7 +83,9 @@ expect "a timeout" "" "$(daemon "set statement_timeout = '100ms'")"
 # The timer may fire early. Then it only ends the sleep.
 until [[ $(daemon 'call webhook.gate_sleep(0)') == "slept ERROR:"*"canceling statement due to statement timeout" ]]; do :; done
 expect "no lock is left" 0 "$(sql -c "select count(*) from pg_locks where locktype = 'advisory'")"
-expect "no timeout" "" "$(daemon 'set statement_timeout = 0')"
+# The backend's timer may still run, and would end the next sleep. A new backend has none.
+end_session
+start_session
 
 # The daemon is frozen. Its backend opens the gate at the first commit, and no later commit finds
 # the gate shut.

@@ -17,6 +17,8 @@ create role anna login;
 create role bert login;
 select webhook_grant('anna', 'subscriber'), webhook_grant('bert', 'subscriber');
 insert into webhook.owner_limit (owner, subscriptions) values ('*', 1);
+-- The first subscription of a database creates the checkpoint, for which the next one waits.
+select count(*) from webhook_subscribe('https://example.com/');
 SQL
 
 # A session that reads its commands line by line, and prints a word after each command.
@@ -40,7 +42,8 @@ subscribe="select count(*) from webhook_subscribe('https://example.com/')"
 for level in 'read committed' 'repeatable read' serializable; do
     sql -c 'select webhook_unsubscribe(id) from webhook.subscription' >"$work/void"
     other "begin isolation level $level; $subscribe"
-    [ "$(as bert "set lock_timeout = '10s'; $subscribe")" = 1 ] || fail "$level: another owner waits"
+    answer=$(as bert "set lock_timeout = '10s'; $subscribe") || true
+    [ "$answer" = 1 ] || fail "$level: another owner waits: $answer"
 
     # The snapshot of this session is older than the commit of the other one.
     as anna "begin isolation level $level; select count(*) from webhook.subscription; $subscribe; commit" >"$work/answer" &
@@ -53,6 +56,10 @@ for level in 'read committed' 'repeatable read' serializable; do
     done
     other commit
     wait "$waiter" && fail "$level: two subscriptions of one owner"
-    grep -q 'can have at most 1' "$work/answer" || fail "$level: $(cat "$work/answer")"
+    # Postgres itself may find the conflict at the highest level, and ask for a retry.
+    refusals='can have at most 1'
+    [ "$level" != serializable ] || refusals+='|could not serialize access'
+    grep -qE "$refusals" "$work/answer" || fail "$level: $(cat "$work/answer")"
+    [ "$(sql -c "select count(*) from webhook.subscription where owner = 'anna'")" = 1 ] || fail "$level: not one subscription"
 done
 exec 3>&-

@@ -55,7 +55,7 @@ alter table webhook.subscription alter column keep_response set default false, a
     alter column scope set default 'own', alter column scope set not null,
     alter column locked set default '{}', alter column locked set not null;
 create index subscription_events_idx on webhook.subscription using gin (events) with (fastupdate = off) where scope = 'all';
-create index subscription_scope_idx on webhook.subscription (owner) where scope = 'own';
+create index subscription_scope_idx on webhook.subscription (owner, id) where scope = 'own';
 alter table webhook.event add column owner text;
 alter table webhook.watch
     add column owner_column text,

@@ -137,7 +137,7 @@ impl Asked<'_> {
     }
 
     async fn query(&self, pairs: &[Pair]) -> Result<Deliveries, Error> {
-        let Columns { slots, xids, events, subscriptions, filters, paths } = Columns::of(pairs);
+        let PairColumns { slots, xids, events, subscriptions, filters, paths } = PairColumns::of(pairs);
         let rows = self
             .client
             .query(&self.statement, &[&slots, &events, &subscriptions, &filters, &paths, &xids])
@@ -154,7 +154,7 @@ fn again_max(anything: Duration) -> Duration {
 
 /// The deliveries column by column. A filter is named by its position in `paths`, from 1.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Columns<'a> {
+struct PairColumns<'a> {
     slots: Vec<i16>,
     xids: Vec<i64>,
     events: Vec<i64>,
@@ -163,7 +163,7 @@ struct Columns<'a> {
     paths: Vec<&'a str>,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> PairColumns<'a> {
     fn of(pairs: &'a [Pair]) -> Self {
         let mut columns = Self::default();
         let mut places: HashMap<&str, i32> = HashMap::new();
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_filter_is_sent_once() {
         let pairs = [pair(10, 1, "$.a"), pair(10, 3, "$.b"), pair(10, 4, "$.a"), pair(12, 3, "$.b")];
-        let wanted = Columns {
+        let wanted = PairColumns {
             slots: vec![7; 4],
             xids: vec![1000; 4],
             events: vec![10, 10, 10, 12],
@@ -232,7 +232,7 @@ mod tests {
             filters: vec![1, 2, 1, 2],
             paths: vec!["$.a", "$.b"],
         };
-        assert_eq!(Columns::of(&pairs), wanted);
+        assert_eq!(PairColumns::of(&pairs), wanted);
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl RowsOf {
     /// Returns the rows that a subscription may get from a watched table.
     ///
     /// # Errors
-    /// [`Error::BadOption`] if the subscription may get none, whatever the rows are.
+    /// [`Error::BadOption`] if the subscription may get no row of the table.
     pub fn find(subscription_id: i64, table: &Table) -> Result<Self, Error> {
         let row = Spi::connect(|client| {
             let found = client.select(

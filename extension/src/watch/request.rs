@@ -109,7 +109,11 @@ fn setting(name: String) -> Result<String, Error> {
     }
     Err(Error::BadOption {
         option: "owner_setting",
-        reason: format!("\"{name}\" is not the name of a setting with a prefix"),
+        reason: if name.len() > SETTING_BYTES_MAX {
+            format!("must have at most {SETTING_BYTES_MAX} bytes")
+        } else {
+            format!("\"{name}\" is not the name of a setting with a prefix")
+        },
         hint: "Pass the name of a setting that the application sets, such as 'app.tenant_id'.",
     })
 }

@@ -88,7 +88,7 @@ delete from webhook.cursor;
 insert into webhook.cursor select * from dumped;
 select armed from webhook.health;
 delete from webhook.event;
-insert into webhook.subscription (name, url, created_at, created_snapshot) values ('early', 'https://example.com/1', now() - interval '1 day', '99890:99890:'), ('late', 'https://example.com/2', now() - interval '1 hour', '100002:100002:');
+insert into webhook.subscription (name, url, scope, created_at, created_snapshot) values ('early', 'https://example.com/1', 'all', now() - interval '1 day', '99890:99890:'), ('late', 'https://example.com/2', 'all', now() - interval '1 hour', '100002:100002:');
 insert into webhook.secret (subscription_id, secret, created_at) select id, 'whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=', created_at from webhook.subscription where name = 'early';
 select count(*) from webhook.event;
 delete from webhook.subscription where id = :sub;

@@ -126,7 +126,8 @@ select rows_done, state, error from webhook.backfill where id = :backfill;
 create role regress_asker; create role regress_owner; create role regress_none;
 grant usage on schema public to regress_asker, regress_owner, regress_none;
 select webhook_grant('regress_asker', 'subscriber'), webhook_grant('regress_none', 'subscriber'), webhook_grant('regress_owner', 'publisher');
-select owner from webhook_alter(:id, owner => 'regress_asker');
+-- owners_of_backfills.sql is about scope own.
+select owner from webhook_alter(:id, owner => 'regress_asker', scope => 'all');
 create table his (id int primary key, v int);
 create table hidden (id int);
 insert into his values (1, 10), (2, 20), (3, 30);

@@ -126,7 +126,7 @@ from unnest(array[
     'secret => ''''', 'secret => ''hunter2''', 'secret => ''whsec_hunter2!''', 'secret => ''whsec_AAEC''', 'secret => ''whsec_'' || repeat(''A'', 88)',
     'timeout => ''0''', 'timeout => ''999 microseconds''', 'timeout => ''5 min 1 us''', 'timeout => ''-1 s''', 'timeout => ''1 month''', 'timeout => null',
     'retry => ''{-1s}''', 'retry => ''{5s,8days}''', 'retry => ''{1mon}''', 'retry => ''{5s,null}''', 'retry => array_fill(interval ''1s'', array[51])', 'retry => null',
-    'max_in_flight => 0', 'max_in_flight => 4097', 'max_in_flight => null', 'enabled => null']) arguments;
+    'max_in_flight => 0', 'max_in_flight => 4097', 'enabled => null']) arguments;
 select by_hand.fails('select webhook_subscribe(null)');
 
 \echo -- objects that do not exist

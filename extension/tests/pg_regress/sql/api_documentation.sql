@@ -94,7 +94,7 @@ select webhook_asyncapi() -> 'operations', webhook_asyncapi() #> '{channels,webh
 create role regress_doc_pub; create role regress_doc_sub; create role regress_doc_read; create role regress_doc_adm; create role regress_doc_none;
 select webhook_grant('regress_doc_pub', 'publisher'), webhook_grant('regress_doc_sub', 'subscriber'), webhook_grant('regress_doc_read', 'reader'), webhook_grant('regress_doc_adm', 'admin');
 set local role regress_doc_pub; select json_typeof(webhook_openapi()), json_typeof(webhook_asyncapi()), json_typeof(webhook_event_schema('invoice.paid')), json_typeof(webhook_event_example('invoice.paid'));
-set local role regress_doc_sub; select json_typeof(webhook_openapi()), json_typeof(webhook_asyncapi()), count(*) > 3 from webhook.event_type;
+set local role regress_doc_sub; select json_typeof(webhook_openapi()), json_typeof(webhook_asyncapi()), string_agg(type, ' ' order by type) from webhook.event_type;
 set local role regress_doc_read; select json_typeof(webhook_openapi()), json_typeof(webhook_asyncapi());
 set local role regress_doc_adm; select json_typeof(webhook_openapi()), json_typeof(webhook_asyncapi());
 update webhook.event_type set data_schema = '{}', example = '1' where type = 'invoice.paid';

@@ -60,7 +60,7 @@ select count(*) > 0 as inlined from pg_temp.plan('select from webhook.event e wh
 
 \echo -- reasons: views, replay and dry run use the same rule
 create function pg_temp.sub(id bigint, events text[], filter jsonpath default null, exclude_origin text[] default '{}', created pg_snapshot default '3:3:') returns webhook.subscription
-    language sql return jsonb_populate_record(null::webhook.subscription, jsonb_build_object('id', id, 'events', events, 'filter', filter::text, 'exclude_origin', exclude_origin, 'created_snapshot', created::text));
+    language sql return jsonb_populate_record(null::webhook.subscription, jsonb_build_object('id', id, 'scope', 'all', 'events', events, 'filter', filter::text, 'exclude_origin', exclude_origin, 'created_snapshot', created::text));
 select coalesce(webhook.mismatch(e, pg_temp.sub(7, '{order.*}')), 'matches') as pattern,
        coalesce(webhook.mismatch(e, pg_temp.sub(7, '{*}', created => pg_current_snapshot())), 'matches') as same_transaction,
        coalesce(webhook.mismatch(e, pg_temp.sub(7, '{*}', created => '900000000:900000000:')), 'matches') as older,

@@ -36,9 +36,9 @@ create function t.id(wanted text) returns bigint language sql stable security de
 create function t.backfill_of(wanted text) returns bigint language sql stable security definer as
     $$ select b.id from webhook.backfill b join webhook.subscription s on s.id = b.subscription_id where s.name = wanted $$;
 \echo -- deliveries, attempts and a backfill for each
-insert into webhook.event (id, xid, type, payload) select -s.id, 3, 'order.created', '{}' from webhook.subscription s;
+insert into webhook.event (id, type, payload, owner) select -s.id, 'order.created', '{}', s.owner from webhook.subscription s;
 insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome)
-    select -s.id, 3, s.id, now(), 1, webhook.ring_slot(now()), 1, 200, 'succeeded' from webhook.subscription s;
+    select -s.id, webhook.current_xid(), s.id, now(), 1, webhook.ring_slot(now()), 1, 200, 'succeeded' from webhook.subscription s;
 create table orders (id int primary key);
 insert into webhook.backfill (subscription_id, relation, requested_by, search_path) select s.id, 'orders', 'postgres', 'public' from webhook.subscription s;
 select webhook_rotate_secret(t.id('anna')) <> '', (select webhook_alter(t.id('anna'), signature => '{standard,standard-v1a}')).signature;
@@ -72,6 +72,30 @@ select t.tries('regress_bert', variadic array[
 \echo -- … and no query shows it
 select t.tries('regress_bert', 'select from webhook.secret', 'select from webhook.event', 'select from webhook.queue', 'select from webhook.attempt_3',
     'update webhook.subscription set owner = ''regress_bert''', 'insert into webhook.attempt select * from webhook.attempt', 'select from webhook.sealing_key');
+\echo -- … nor the events, event types, log and limits of others
+insert into webhook.event_type (type, internal) values ('fraud.scored', true), ('order.created', false);
+insert into webhook.owner_limit (owner, log_days) values ('regress_anna', 1), ('regress_bert', 2);
+insert into webhook.event (type, key, payload, owner) values ('order.created', 'of anna', '{}', 'regress_anna'), ('order.created', 'of team', '{}', 'regress_team'), ('order.created', 'unowned', '{}', null),
+    ('fraud.scored', 'internal', '{}', 'regress_bert'), ('order.created', 'everyone', '{}', '*');
+create function t.sees_events(who text) returns text language plpgsql as $$
+declare
+    seen text;
+begin
+    execute format('set local role %I', who);
+    select format('%s: %s | %s | log of %s', who, (select string_agg(e.key, ', ' order by e.sequence) from webhook.owned_event e where e.sequence > 0 and e.type not like 'webhook.%'),
+        (select string_agg(o, ' ' order by o) from webhook.offered_types() o), (select string_agg(s.name, ' ' order by s.id) from webhook.visible_log v join webhook.subscription s on s.id = v.subscription_id)) into seen;
+    reset role;
+    return seen;
+end
+$$;
+select t.sees_events(r) from unnest(array['regress_anna', 'regress_bert', 'regress_carl', 'regress_rea', 'regress_adm']) r;
+create function t.event(wanted text) returns text language sql stable security definer as
+    $$ select webhook.public_id(e.id, e.created_at) from webhook.event e where e.key = wanted and e.xid = webhook.current_xid() and e.type not like 'webhook.%' $$;
+select regexp_replace(r, 'evt_[0-9a-f]+', 'evt_N', 'g') from t.tries('regress_bert', 'select webhook_redeliver(t.event(''of anna''), t.id(''bert''))', 'select webhook_redeliver(t.event(''unowned''), t.id(''bert''))',
+    'select webhook_redeliver(t.event(''internal''), t.id(''bert''))', 'select webhook_redeliver(t.event(''everyone''), t.id(''anna''))', 'select webhook_alter(t.id(''bert''), scope => ''all'')',
+    'select webhook_alter(t.id(''bert''), locked => ''{url}'')', 'select webhook_forget_owner(''regress_bert'')', 'select webhook.blank_events(''owner'', ''regress_anna'')', 'select from webhook.token',
+    'select from webhook.portal_link', 'select from webhook.owner_limit', 'select webhook.create_token(''x'', sha256(''x''), ''regress_bert'', null, null)',
+    'select webhook.create_portal_link(sha256(''x''), ''regress_bert'', ''regress_anna'', 5)', 'select webhook_emit(''order.created'', ''{}'', owner => ''regress_anna'')') r;
 create function t.leaks(text) returns boolean language plpgsql cost 0.0000001 as $$ begin raise warning 'leaked %', $1; return true; end $$;
 set local role regress_bert;
 select count(*) from webhook.subscription where t.leaks(name);

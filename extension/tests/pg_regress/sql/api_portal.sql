@@ -55,7 +55,7 @@ rollback to s;
 \set ON_ERROR_STOP on
 
 \echo -- expired links are kept for a day, and the newest 1000 of an owner
-update webhook.portal_link set created_at = now() - interval '3 days', expires_at = now() - interval '25 hours';
+update webhook.portal_link set created_at = now() - interval '49 hours', expires_at = now() - interval '25 hours';
 select count(webhook.create_portal_link(sha256(i::text::bytea), 'regress_tenants', 't2', 5)) from generate_series(1, 1001) i;
 select owner, count(*), bool_or(token_sha256 = sha256('1')), bool_or(token_sha256 = sha256('1001')) from webhook.portal_link group by owner;
 

@@ -18,7 +18,7 @@ insert into webhook.idempotency (caller, key, request_sha256, subscription_id) v
     ('', 'made by an admin', '', t.id('t7')), ('["regress_sub","t77",null]', '77', '', null);
 insert into webhook.event (type, key, payload, previous, owner) select 'order.paid', o, json_build_object('secret', o), '{"secret": 0}', o from unnest('{t7,t8,regress_anna,*}'::text[]) o;
 insert into webhook.event (type, key, payload) values ('order.paid', 'unowned', '{"secret": "unowned"}');
-insert into webhook.event (type, key, payload, owner) values ('order.paid', 'erased', '{"secret": "t7"}', 't7');
+insert into webhook.event (type, key, payload, owner) values ('order.paid', 'erased', json_build_object('secret', 't7'), 't7');
 select webhook_erase(null, 'erased');
 create view t.own as select * from webhook.event where xid = webhook.current_xid() and type = 'order.paid';
 insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, response)

@@ -21,11 +21,11 @@ reset datestyle;
 -- A change of the owner becomes a deletion for the former owner and a new row for the new one.
 create table orders (id int primary key, tenant text, note text, secret text);
 select owner_column from webhook_watch('orders', owner_column => 'tenant', on_columns => '{note}');
-insert into orders values (1, 'acme', 'a', 'of acme'), (2, 'acme', 'b', 'of acme'), (3, null, 'c', 'of nobody');
+insert into orders values (1, 'acme', 'a', 'of acme'), (2, 'acme', 'b', 'of acme'), (3, null, 'c', 'of no owner');
 update orders set tenant = 'globex', note = 'a2', secret = 'of globex' where id = 1;
 -- Without a change of a column of on_columns too, and with a change of the key.
 update orders set tenant = 'globex', id = 12 where id = 2;
--- From nobody and to nobody.
+-- From no owner, and to no owner.
 update orders set tenant = 'acme' where id = 3;
 update orders set tenant = null where id = 3;
 -- No change.
@@ -33,8 +33,8 @@ update orders set tenant = tenant, note = 'a3' where id = 1;
 table owned;
 delete from webhook.event;
 
--- Without a verb for the deletion, the former owner gets nothing. Without a verb for the insert, the
--- new owner gets the update, without former values.
+-- Without a verb for the deletion, the former owner gets nothing. Without a verb for the insert,
+-- the new owner gets the update, without former values.
 select verbs from webhook_watch('orders', owner_column => 'tenant', verbs => '{"insert": "created", "update": "updated"}');
 update orders set tenant = 'acme' where id = 1;
 select verbs from webhook_watch('orders', owner_column => 'tenant', verbs => '{"update": "updated", "delete": "deleted"}');
@@ -45,7 +45,8 @@ update orders set note = 'a4' where id = 11;
 table owned;
 delete from webhook.event;
 
--- What cannot be the name of an owner makes nobody's event. A tenant cannot name itself "*".
+-- What cannot be the name of an owner makes an event without an owner. A tenant cannot name itself
+-- "*".
 select owner_column from webhook_watch('orders', owner_column => 'tenant', columns => '{id}');
 insert into orders values (20, '*'), (21, ''), (22, ' '), (23, e'a\nb'), (24, repeat('x', 201)), (25, repeat('é', 200)), (26, ' a '),
     (27, e'a\u0085b'), (28, repeat('x', 100000));
@@ -135,7 +136,7 @@ delete from webhook.event;
 
 -- Child tables, with columns in another order.
 create table parent (id int primary key, other text);
-create table child (note text, tenant text, id int, other text);
+create table child (note text, tenant text, id int not null, other text);
 alter table parent add column tenant text;
 alter table child inherit parent;
 select owner_column from webhook_watch('parent', owner_column => 'tenant');
@@ -181,8 +182,8 @@ select type, owner from webhook.event order by id;
 drop owned by owners_subscriber;
 rollback;
 
--- Random changes: values of one owner never reach another, and the events of each owner end with the
--- rows that it has.
+-- Random changes: values of one owner never reach another, and the events of each owner end with
+-- the rows that it has.
 begin;
 create table item (region int, id int, tenant text, value text, secret text, primary key (region, id)) partition by list (region);
 create table item_1 partition of item for values in (1);

@@ -53,6 +53,7 @@ select relation, problem, detail, repair from webhook_check();
 alter table orders add column tenant text;
 insert into orders values (2, 'acme', 'uncertain', 'globex');
 select relation, problem, detail, repair from webhook_check();
+drop function orders_owner, set_owner;
 alter table orders drop column account;
 insert into orders values (3, 'new column', 'globex');
 alter table orders drop column tenant;
@@ -116,7 +117,7 @@ select owner_function from webhook_watch('task', owner_function => 'task_owner')
 alter function task_owner rename to owner_of_task;
 select problem, detail, repair from webhook_check() where relation = 'task'::regclass;
 select by_hand.fails('insert into task values (1, ''acme'')');
-drop table task;
+drop table task cascade;
 
 -- Child tables: not with a function.
 create table parent (id int primary key, tenant text);

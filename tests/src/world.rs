@@ -86,6 +86,15 @@ impl World {
             .await
     }
 
+    /// Gives every subscription the scope `all`, as subscriptions of version 0.2 have: the orders of
+    /// the world have no owner.
+    ///
+    /// # Panics
+    /// If the statement fails.
+    pub async fn widen_scopes(&self) {
+        self.database.run("update webhook.subscription set scope = 'all' where scope <> 'all'").await;
+    }
+
     /// Inserts orders `first..first + count`, each in a transaction of its own.
     ///
     /// # Panics

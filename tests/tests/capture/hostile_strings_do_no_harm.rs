@@ -91,6 +91,8 @@ fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
             ("tls", "null"),
             ("expected_response", "'{}'"),
             ("keep_response", "'false'"),
+            ("scope", "'all'"),
+            ("locked", "'{filter}'"),
         ];
         first.into_iter().chain(rest.map(|(name, value)| (name, value.to_owned()))).collect::<Vec<_>>()
     };
@@ -110,6 +112,7 @@ fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
                 ("condition", text("new.total > 0")),
                 ("payload", "null".into()),
                 ("key_columns", text("{id}")),
+                ("owner_column", text("customer")),
             ],
         ),
         ("webhook_unwatch", vec![("rel", text("orders"))]),
@@ -117,7 +120,15 @@ fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
             "webhook_migrate",
             vec![("rel", text("orders")), ("statement", text("alter table orders add column extra int"))],
         ),
-        ("webhook_emit", vec![("event_type", text("a.b")), ("payload", text("{}")), ("key", text("k"))]),
+        (
+            "webhook_emit",
+            vec![
+                ("event_type", text("a.b")),
+                ("payload", text("{}")),
+                ("key", text("k")),
+                ("owner", text("o")),
+            ],
+        ),
         ("webhook_ping", vec![("id", id.clone())]),
         ("webhook_redeliver", vec![("event_id", text(&evt)), ("subscription_id", id.clone())]),
         ("webhook_try_now", vec![("id", id.clone()), ("ignore_retry_after", "'false'".to_owned())]),
@@ -157,6 +168,7 @@ fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
         ("webhook_rotate_secret", vec![("id", id.clone()), ("overlap", text("1h"))]),
         ("webhook_seal", vec![("public_key", text("webhookd_public_x"))]),
         ("webhook_erase", vec![("rel", text("orders")), ("key", text("1"))]),
+        ("webhook_forget_owner", vec![("owner", text("x"))]),
         (
             "webhook_sign",
             vec![("secret", text("whsec_x")), ("id", text("i")), ("ts", "1".into()), ("body", text("b"))],

@@ -21,12 +21,11 @@ impl Hanging {
     /// Stops the session. It must have evaluated a filter: only its last statement resets the time
     /// limit.
     async fn begin(database: &Database) -> Self {
-        let pid = database
-            .number(
-                "select pid from pg_stat_activity where datname = current_database()
-                 and application_name like 'webhookd%' and query = 'set statement_timeout = 0'",
-            )
-            .await;
+        let session = "select pid from pg_stat_activity where datname = current_database()
+                       and application_name like 'webhookd%' and query = 'set statement_timeout = 0'";
+        // The receiver may have the event before the session's last statement ends.
+        database.until(&format!("select exists ({session})"), PATIENCE).await;
+        let pid = database.number(session).await;
         let pid = i32::try_from(pid).expect("a process");
         // SAFETY: a system call without memory.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0, "the server's process can be stopped");

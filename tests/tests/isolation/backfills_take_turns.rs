@@ -15,9 +15,11 @@ async fn subscriber(world: &World, role: &str) {
 async fn backfill(world: &World, role: &str, path: &str, condition: &str) -> i64 {
     let client = world.database.try_client(role).await.expect("it may connect");
     let url = world.receiver.url(path);
-    let statement = format!(
-        "select webhook_backfill((webhook_subscribe('{url}', '{{order.snapshot}}', secret => '{SECRET}')).id, 'orders', $c${condition}$c$)"
-    );
+    let subscribe =
+        format!("select id from webhook_subscribe('{url}', '{{order.snapshot}}', secret => '{SECRET}')");
+    let id: i64 = client.query_one(&subscribe, &[]).await.expect("a subscription").get(0);
+    world.widen_scopes().await;
+    let statement = format!("select webhook_backfill({id}, 'orders', $c${condition}$c$)");
     client.query_one(&statement, &[]).await.expect("a backfill").get(0)
 }
 

@@ -138,7 +138,9 @@ async fn own_subscription(world: &World, role: &str) -> i64 {
     let statement = format!(
         "select id from webhook_subscribe('{url}', '{{order.created}}', secret => '{SECRET}', retry => array_fill(interval '300 ms', '{{50}}'))"
     );
-    owner.query_one(&statement, &[]).await.unwrap_or_else(|e| panic!("{}", describe(&e))).get(0)
+    let id = owner.query_one(&statement, &[]).await.unwrap_or_else(|e| panic!("{}", describe(&e))).get(0);
+    world.widen_scopes().await;
+    id
 }
 
 /// Waits until these orders have been received, and the results are written.

@@ -11,7 +11,7 @@ const PLACES: usize = 128;
 async fn subscribe_silent(world: &World) {
     let many = format!(
         "select count(s.id) from generate_series(1, {NAMES}) i, lateral webhook_subscribe(
-             'https://' || i || '.silent.example/', '{{order.*}}', secret => '{SECRET}', owner => 'mallory',
+             'https://' || i || '.silent.example/', '{{order.*}}', secret => '{SECRET}', owner => 'mallory', scope => 'all',
              retry => '{{}}') s"
     );
     assert_eq!(world.database.number(&many).await, NAMES as i64);
@@ -27,7 +27,7 @@ async fn and_the_names_of_other_owners_do() {
     names.wait_for(".silent.example", PLACES).await;
 
     let url = world.receiver.url("/ok").replace("127.0.0.1", "bob.known.example");
-    let bob = world.subscribe_url(&url, "owner => 'bob'").await;
+    let bob = world.subscribe_url(&url, "owner => 'bob', scope => 'all'").await;
     world.insert_orders(2, 1).await;
     world.receiver.wait_for("/ok", 1, PATIENCE).await;
     let of_bob =

@@ -21,6 +21,7 @@ async fn crowded(many: u32, path: &str, arguments: &str) -> World {
     );
     let made: i64 = crowd.query_one(&statement, &[]).await.expect("subscriptions").get(0);
     assert_eq!(made, i64::from(many));
+    world.widen_scopes().await;
     world
 }
 

@@ -72,7 +72,7 @@ impl Source {
                 "{ORDERS}; create schema \"Über\"; create table \"Über\".\"Ding\" (id int primary key);
                  create function as_json(orders) returns json language sql stable as 'select json_build_object(''id'', ($1).id)';
                  create role clone_owner login;
-                 select webhook_grant('clone_owner', 'subscriber');
+                 select webhook_grant('clone_owner', 'subscriber'), webhook_grant('clone_owner', 'reader');
                  update webhook.setting set dump_events = true;
                  select webhook_seal('{}');
                  select webhook_watch('orders', noun => 'order', payload => 'as_json', condition => 'new.total >= 0',
@@ -81,7 +81,7 @@ impl Source {
                  {}{}{}",
                 public.trim(),
                 subscribe("/ok", ""),
-                subscribe("/ok/paused", ", enabled => false, owner => 'clone_owner'"),
+                subscribe("/ok/paused", ", enabled => false, owner => 'clone_owner', scope => 'all'"),
                 subscribe("/ok/failing", ", retry => array_fill(interval '2 seconds', array[50])"),
             ))
             .await;

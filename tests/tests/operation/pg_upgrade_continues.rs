@@ -31,13 +31,13 @@ async fn of_a_cluster_with_undelivered_events() {
         .run(&format!(
             "{ORDERS}; create table invoice (id int primary key);
              create function as_json(invoice) returns json language sql stable as 'select json_build_object(''no'', ($1).id)';
-             create role clerk login; select webhook_grant('clerk', 'subscriber');
+             create role clerk login; select webhook_grant('clerk', 'subscriber'), webhook_grant('clerk', 'reader');
              select webhook_watch('orders', noun => 'order', condition => 'new.total >= 0', verbs => '{{\"insert\":\"created\"}}');
              select webhook_watch('invoice', payload => 'as_json');
              {}{}{}{}",
             subscribe("/ok", ""),
             subscribe("/ok/keyed", ", ordering => 'key'"),
-            subscribe("/ok/paused", ", enabled => false, owner => 'clerk'"),
+            subscribe("/ok/paused", ", enabled => false, owner => 'clerk', scope => 'all'"),
             subscribe("/ok/failing", ", retry => array_fill(interval '1 second', array[50])"),
         ))
         .await;

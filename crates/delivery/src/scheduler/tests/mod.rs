@@ -7,6 +7,7 @@
 mod backlogs;
 mod fair_shares;
 mod locked_subscriptions;
+mod owners;
 mod rejections;
 mod requested_attempts;
 mod shortages;

@@ -36,8 +36,8 @@ impl ToSql for Micros {
     to_sql_checked!();
 }
 
-/// An `interval`, in microseconds as `extract(epoch from …)` counts: a year has 365.25 days, a month
-/// has 30.
+/// An `interval`, in microseconds as `extract(epoch from …)` counts: a year has 365.25 days, and a
+/// month has 30.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval(pub i64);
 
@@ -133,9 +133,8 @@ mod tests {
 
     #[test]
     fn an_interval_counts_as_its_epoch() {
-        let of = |months, days, us| {
-            Interval::from_sql(&Type::INTERVAL, &interval(months, days, us)).unwrap().0
-        };
+        let of =
+            |months, days, us| Interval::from_sql(&Type::INTERVAL, &interval(months, days, us)).unwrap().0;
         // The values are those of `extract(epoch from …) * 1000000`.
         assert_eq!(of(0, 0, 5_000_000), 5_000_000);
         assert_eq!(of(0, 1, 1), 86_400_000_001);

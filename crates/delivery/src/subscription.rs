@@ -131,8 +131,8 @@ pub struct Subscription {
     /// Why this daemon cannot use the subscription and holds it, in words for people.
     pub problem: Option<Arc<str>>,
     pub signers: Arc<[Signer]>,
-    /// For each secret, newest first: until when it signs, in microseconds since 1970. Empty if none
-    /// expires.
+    /// For each secret, newest first: until when it signs, in microseconds since 1970. Empty if
+    /// none expires.
     pub expiries_us: Box<[Option<i64>]>,
 }
 

@@ -22,7 +22,7 @@ use tokio_postgres::Row;
 use tracing::warn;
 use url::Url;
 
-/// The columns that the previous schema lacks, and what stands for them there.
+/// The columns that the previous schema lacks, and the values that replace them there.
 const SINCE_0_3: &str = "s.failures_reset_at, s.expected_response::text, s.keep_response, s.scope";
 const BEFORE_0_3: &str = "null::timestamptz, null::text, false, 'all'::text";
 
@@ -58,7 +58,7 @@ pub async fn load(
         Some(ids) => &[ids],
         None => &[],
     };
-    // The rows of the second statement arrive once those of the first have been read.
+    // The rows of the second statement arrive after the rows of the first have been read.
     let (secrets, mut rows) = futures_util::try_join!(
         secrets(client, store, &of_secrets, params),
         client.query_rows(&of_subscriptions, params)

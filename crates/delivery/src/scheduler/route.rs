@@ -26,7 +26,7 @@ const OVERFLOW_SPILL: usize = 1000;
 const BLOCKED_MAX: usize = 64;
 
 /// Number of starts in [`STALL`] at which all new deliveries in memory are started in five seconds.
-/// From there on, the reader waits for the send queues of many owners that have few deliveries each.
+/// From there on, the reader waits for owners that have few deliveries each.
 const MOVING_MIN: u64 = FRESH_SUM_MAX as u64 / 50;
 
 /// How fast all send queues together start deliveries.

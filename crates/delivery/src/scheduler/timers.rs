@@ -17,8 +17,8 @@ pub const TIMERS_MAX: usize = 50_000;
 #[derive(Debug)]
 pub struct Timers {
     by_time: BTreeMap<RetryKey, Retry>,
-    /// When each is due, by subscription and event. So the cost of a change of one subscription does
-    /// not depend on the retries of the others.
+    /// When each is due, by subscription and event. So the cost of a change of one subscription
+    /// does not depend on the retries of the others.
     by_delivery: BTreeMap<(i64, i64), i64>,
     /// The first key that may be missing here. `None` if all retries are here.
     horizon: Option<RetryKey>,

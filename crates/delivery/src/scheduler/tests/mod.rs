@@ -248,20 +248,6 @@ fn a_row_that_is_deleted_during_a_retry_does_not_come_back() {
     world.check_end();
 }
 
-#[test]
-fn a_retry_that_is_put_off_by_hand_waits() {
-    let mut world = with_events(PLAIN, 1);
-    end_all(&mut world, &outcome(Class::Timeout));
-    let next_at_us = WALL_US + 60_000_000;
-    world.queue.get_mut(&(1, 1)).expect("a row").state = State::Waiting { next_at_us };
-    world.pass(seconds(50), STEP);
-    assert!(world.under_way.is_empty());
-    world.pass(seconds(20), STEP);
-    assert_eq!(world.under_way.len(), 1);
-    world.settle();
-    world.check_end();
-}
-
 /// Creates a world with one subscription, and with this many events for it.
 fn with_events(options: Options, events: i64) -> World {
     let mut world = World::new(Plan { subscriptions: vec![options], ..Plan::plain(3) });

@@ -33,8 +33,8 @@ fn of_everybody(count: i64) -> World {
     world
 }
 
-/// Checks that of the events up to `count`, those of `b` were delivered, and the others had at most
-/// this many attempts.
+/// Checks events 1 to `count`: each event of `b` was delivered, and every other event had at most
+/// `most` attempts.
 fn check(mut world: World, count: i64, most: usize) {
     world.settle();
     for id in 1..=count {

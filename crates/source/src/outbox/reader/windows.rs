@@ -96,7 +96,8 @@ impl Reader {
                 let few = (!reloads && changed.len() <= CHANGED_MAX)
                     .then(|| changed.into_iter().collect::<Vec<_>>());
                 let mut loaded =
-                    subscriptions::load(&frozen.transaction, self.schema, &self.secrets, few.as_deref()).await?;
+                    subscriptions::load(&frozen.transaction, self.schema, &self.secrets, few.as_deref())
+                        .await?;
                 self.filter.slow_filters.mark(few.as_deref(), &mut loaded);
                 revisions =
                     Revisions::new(self.router.subscriptions(), changes, &loaded).with_internal(types);

@@ -30,7 +30,8 @@ impl World {
         if self.fed.values().all(|subscription| subscription.scope == Scope::All) {
             return;
         }
-        let withheld: Vec<Pair> = self.everything().filter(|pair| !self.is_covered(**pair)).copied().collect();
+        let withheld: Vec<Pair> =
+            self.everything().filter(|pair| !self.is_covered(**pair)).copied().collect();
         self.withheld.extend(withheld);
     }
 

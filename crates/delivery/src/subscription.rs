@@ -86,14 +86,14 @@ pub struct Subscription {
     /// `None` if deliveries are not possible (the log has the reason). The subscription is then
     /// held like a paused one.
     pub url: Option<Arc<Url>>,
-    pub patterns: Vec<Pattern>,
+    pub patterns: Arc<[Pattern]>,
     pub enabled: bool,
     /// When the past failures of the receiver were last forgotten, in microseconds since 1970.
     pub failures_reset_us: Option<i64>,
     /// Time limit for a whole attempt.
     pub timeout: Duration,
     /// Waits after the first, second, … failed attempt.
-    pub retry: Box<[Duration]>,
+    pub retry: Arc<[Duration]>,
     pub max_in_flight: usize,
     /// Events that are visible in this snapshot were committed before the subscription, and do not
     /// match.
@@ -131,7 +131,8 @@ pub struct Subscription {
     /// Why this daemon cannot use the subscription and holds it, in words for people.
     pub problem: Option<Arc<str>>,
     pub signers: Arc<[Signer]>,
-    /// For each secret, newest first: until when it signs, in microseconds since 1970.
+    /// For each secret, newest first: until when it signs, in microseconds since 1970. Empty if
+    /// none expires.
     pub expiries_us: Box<[Option<i64>]>,
 }
 
@@ -234,7 +235,7 @@ impl Subscription {
             scope: Scope::All,
             name: None,
             url: Some(Arc::new(Url::parse("http://127.0.0.1:9/hook").unwrap())),
-            patterns: vec![Pattern::All],
+            patterns: [Pattern::All].into(),
             enabled: true,
             failures_reset_us: None,
             timeout: Duration::from_secs(15),
@@ -259,7 +260,7 @@ impl Subscription {
             response: ResponseRule::default(),
             problem: None,
             signers: [signature::Secret::from_key(&[7; 32]).unwrap().signer()].into(),
-            expiries_us: [None].into(),
+            expiries_us: Box::default(),
         }
     }
 }
@@ -279,6 +280,12 @@ mod tests {
             assert!(with(verification, true).is_open());
             assert!(!Subscription { enabled: false, ..with(verification, true) }.is_open());
         }
+    }
+
+    /// A daemon can have a hundred thousand of them.
+    #[test]
+    fn a_subscription_is_small() {
+        assert!(size_of::<Subscription>() <= 344, "{}", size_of::<Subscription>());
     }
 
     #[test]

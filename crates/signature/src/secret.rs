@@ -64,21 +64,27 @@ impl Secret {
     /// Returns the `whsec_…` text. Show it to its owner once, and store it where it cannot be read
     /// by others.
     pub fn reveal(&self) -> String {
-        format!("{PREFIX}{}", STANDARD.encode(&*self.0))
+        text(&self.0).to_string()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Prepares this secret for signing. The key schedule is computed once and cloned per message.
+    /// Prepares this secret for signing. The key schedule is computed at first use, and cloned per
+    /// message.
     pub fn signer(&self) -> Signer {
-        Signer::of_secret(self.bytes(), &Zeroizing::new(self.reveal()))
+        Signer::of_secret(self.bytes())
     }
 
     pub(crate) fn keyed(&self) -> Hmac<Sha256> {
         keyed(self.bytes())
     }
+}
+
+/// Returns the text of a key.
+pub(crate) fn text(key: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(key)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Signers that are prepared from keys.
 
+use crate::secret;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, SigningKey};
 use hmac::{Hmac, KeyInit, Mac};
@@ -23,30 +24,39 @@ pub struct Signer(Ready);
 
 #[derive(Clone)]
 enum Ready {
-    Secret {
-        /// Keyed with the decoded secret.
-        v1: Keyed,
-        /// Keyed with the secret's text, as GitHub and Stripe do.
-        text: Keyed,
-    },
+    Secret(Symmetric),
     Pair(Box<SigningKey>),
 }
 
-/// A key of an HMAC. Most keys of a daemon with many subscriptions never sign, so the state of the
-/// HMAC, which is several times as large, is made at first use.
+/// A symmetric key. Most keys of a daemon with many subscriptions never sign, so the states of the
+/// HMACs, which are several times as large, are made at first use.
 #[derive(Clone)]
-struct Keyed {
+struct Symmetric {
     key: Zeroizing<Box<[u8]>>,
-    state: OnceLock<Box<Hmac<Sha256>>>,
+    states: OnceLock<Box<States>>,
 }
 
-impl Keyed {
-    fn new(key: &[u8]) -> Self {
-        Self { key: Zeroizing::new(key.into()), state: OnceLock::new() }
+#[derive(Clone)]
+struct States {
+    /// Keyed with the decoded secret.
+    v1: Hmac<Sha256>,
+    /// Keyed with the secret's text, as GitHub and Stripe do.
+    text: OnceLock<Box<Hmac<Sha256>>>,
+}
+
+impl Symmetric {
+    fn states(&self) -> &States {
+        let make = || Box::new(States { v1: keyed(&self.key), text: OnceLock::new() });
+        self.states.get_or_init(make)
     }
 
-    fn state(&self) -> &Hmac<Sha256> {
-        self.state.get_or_init(|| Box::new(keyed(&self.key)))
+    fn v1(&self) -> &Hmac<Sha256> {
+        &self.states().v1
+    }
+
+    fn text(&self) -> &Hmac<Sha256> {
+        let make = || Box::new(keyed(secret::text(&self.key).as_bytes()));
+        self.states().text.get_or_init(make)
     }
 }
 
@@ -63,8 +73,8 @@ pub(crate) fn keyed(key: &[u8]) -> Hmac<Sha256> {
 
 impl Signer {
     /// Signs with a decoded secret, and with the secret's text.
-    pub(crate) fn of_secret(key: &[u8], text: &str) -> Self {
-        Self(Ready::Secret { v1: Keyed::new(key), text: Keyed::new(text.as_bytes()) })
+    pub(crate) fn of_secret(key: &[u8]) -> Self {
+        Self(Ready::Secret(Symmetric { key: Zeroizing::new(key.into()), states: OnceLock::new() }))
     }
 
     pub(crate) fn of_pair(pair: &SigningKey) -> Self {
@@ -76,7 +86,7 @@ impl Signer {
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let message = Message { id, timestamp, body };
         match &self.0 {
-            Ready::Secret { v1, .. } => token_v1(v1.state(), &message),
+            Ready::Secret(key) => token_v1(key.v1(), &message),
             Ready::Pair(pair) => token_v1a(pair, &message),
         }
     }
@@ -84,7 +94,7 @@ impl Signer {
     /// Returns the token `v1,<base64>` if this is a symmetric key.
     pub(crate) fn v1(&self, message: &Message<'_>) -> Option<String> {
         match &self.0 {
-            Ready::Secret { v1, .. } => Some(token_v1(v1.state(), message)),
+            Ready::Secret(key) => Some(token_v1(key.v1(), message)),
             Ready::Pair(_) => None,
         }
     }
@@ -92,15 +102,15 @@ impl Signer {
     /// Returns the token `v1a,<base64>` if this is a key pair.
     pub(crate) fn v1a(&self, message: &Message<'_>) -> Option<String> {
         match &self.0 {
-            Ready::Secret { .. } => None,
+            Ready::Secret(_) => None,
             Ready::Pair(pair) => Some(token_v1a(pair, message)),
         }
     }
 
     /// Returns the HMAC-SHA256 of the concatenated parts under the secret's text.
     pub(crate) fn by_text(&self, parts: &[&[u8]]) -> Option<[u8; 32]> {
-        let Ready::Secret { text, .. } = &self.0 else { return None };
-        let mut mac = text.state().clone();
+        let Ready::Secret(key) = &self.0 else { return None };
+        let mut mac = key.text().clone();
         parts.iter().for_each(|part| mac.update(part));
         Some(mac.finalize().into_bytes().into())
     }
@@ -146,4 +156,14 @@ fn token_v1a(pair: &SigningKey, message: &Message<'_>) -> String {
     token.push_str("v1a,");
     STANDARD.encode_string(signature.to_bytes(), &mut token);
     token
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unused_signer_is_small() {
+        assert!(size_of::<Signer>() <= 32, "{}", size_of::<Signer>());
+    }
 }

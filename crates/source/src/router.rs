@@ -34,9 +34,9 @@ pub struct Router {
 
 impl Router {
     pub fn new(subscriptions: Subscriptions) -> Self {
-        let mut router = Self::default();
+        let index = Index::new(subscriptions.values().map(|subscription| &**subscription));
+        let mut router = Self { index, ..Self::default() };
         for subscription in subscriptions.values() {
-            router.index.add(subscription);
             router.filters += usize::from(subscription.filter.is_some());
             router.ordered += usize::from(has_order(subscription));
         }

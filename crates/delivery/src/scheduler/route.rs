@@ -25,6 +25,19 @@ const OVERFLOW_SPILL: usize = 1000;
 /// Number of owners whose deliveries cannot leave the overflow that one step looks at.
 const BLOCKED_MAX: usize = 64;
 
+/// Number of starts in [`STALL`] at which all new deliveries in memory are started in five seconds.
+/// From there on, the reader waits for owners that have few deliveries each.
+const MOVING_MIN: u64 = FRESH_SUM_MAX as u64 / 50;
+
+/// How fast all send queues together start deliveries.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// Start of the present measurement, and the number of starts until then.
+    since: Duration,
+    started: u64,
+    is_fast: bool,
+}
+
 /// A batch, and the position up to which it has been routed.
 #[derive(Debug)]
 pub struct Pending {
@@ -158,7 +171,13 @@ impl Scheduler {
         if self.is_crowd(owner) {
             self.shared.crowd_rate.added(now.at);
         }
-        let must_wait = self.overflow.holds(owner) || self.shared.owners.is_full(owner, FRESH_SUM_MAX);
+        let is_behind = self.overflow.holds(owner);
+        let must_wait = is_behind || self.shared.owners.is_full(owner, FRESH_SUM_MAX);
+        // Memory is full of the deliveries of many owners, and none of them has many. They leave
+        // it soon, and reading ahead would only take memory.
+        if must_wait && !is_behind && !self.is_crowd(owner) && self.is_moving(now) {
+            return false;
+        }
         if !must_wait && self.take(id, message, target, over, now) {
             return true;
         }
@@ -209,6 +228,19 @@ impl Scheduler {
             }
         }
         !self.overflow.is_full()
+    }
+
+    /// Reports whether the send queues together start what is in memory within a few seconds.
+    fn is_moving(&mut self, now: Now) -> bool {
+        let elapsed = now.at.saturating_sub(self.pace.since);
+        if elapsed >= STALL {
+            // A measurement that began long ago says nothing about the present.
+            let is_old = elapsed >= 10 * STALL;
+            let wanted = MOVING_MIN as f64 * elapsed.div_duration_f64(STALL);
+            let is_fast = is_old || (self.started - self.pace.started) as f64 >= wanted;
+            self.pace = Pace { since: now.at, started: self.started, is_fast };
+        }
+        self.pace.is_fast
     }
 
     fn is_over_memory(&self) -> bool {

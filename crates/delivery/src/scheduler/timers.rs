@@ -8,7 +8,7 @@
 //! before the rows that left memory are committed.
 
 use crate::queue_rows::{Retry, RetryKey};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Maximum number of retries in memory. Each takes about 150 bytes.
 pub const TIMERS_MAX: usize = 50_000;
@@ -17,7 +17,9 @@ pub const TIMERS_MAX: usize = 50_000;
 #[derive(Debug)]
 pub struct Timers {
     by_time: BTreeMap<RetryKey, Retry>,
-    by_delivery: HashMap<(i64, i64), i64>,
+    /// When each is due, by subscription and event. So the cost of a change of one subscription
+    /// does not depend on the retries of the others.
+    by_delivery: BTreeMap<(i64, i64), i64>,
     /// The first key that may be missing here. `None` if all retries are here.
     horizon: Option<RetryKey>,
     is_loading: bool,
@@ -35,7 +37,7 @@ impl Timers {
         let nothing = RetryKey { next_at_us: i64::MIN, subscription_id: i64::MIN, event_id: i64::MIN };
         Self {
             by_time: BTreeMap::new(),
-            by_delivery: HashMap::new(),
+            by_delivery: BTreeMap::new(),
             horizon: Some(nothing),
             is_loading: false,
             left_since: None,
@@ -79,8 +81,7 @@ impl Timers {
 
     /// Removes all retries of one subscription. Rows of the table beyond the horizon stay there.
     pub fn forget(&mut self, subscription_id: i64) {
-        self.by_time.retain(|key, _| key.subscription_id != subscription_id);
-        self.by_delivery.retain(|(id, _), _| *id != subscription_id);
+        self.take(subscription_id);
     }
 
     /// Reports whether a delivery is here.
@@ -97,13 +98,16 @@ impl Timers {
     /// Removes and returns the retries of one subscription, by event. Rows of the table beyond the
     /// horizon stay there.
     pub fn take(&mut self, subscription_id: i64) -> Vec<(RetryKey, Retry)> {
-        let wanted = self.by_time.iter().filter(|(key, _)| key.subscription_id == subscription_id);
-        let mut taken: Vec<_> = wanted.map(|(key, retry)| (*key, *retry)).collect();
-        for (key, _) in &taken {
-            self.remove(key.subscription_id, key.event_id);
-        }
-        taken.sort_unstable_by_key(|(key, _)| key.event_id);
-        taken
+        let wanted = self.by_delivery.range((subscription_id, i64::MIN)..=(subscription_id, i64::MAX));
+        let wanted: Vec<RetryKey> = wanted
+            .map(|((_, event_id), next_at_us)| RetryKey {
+                next_at_us: *next_at_us,
+                subscription_id,
+                event_id: *event_id,
+            })
+            .collect();
+        let take = |key: RetryKey| Some((key, self.remove(subscription_id, key.event_id)?));
+        wanted.into_iter().filter_map(take).collect()
     }
 
     /// Removes and returns the next retry that is due. A retry whose row is not committed yet

@@ -9,7 +9,6 @@ use delivery::{
     subscription::Subscription,
 };
 use event_type::{Pattern, is_reserved, prefixes};
-use slab::Slab;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -21,24 +20,46 @@ const EVERYTHING: u32 = 0;
 /// The text that stands for [`Pattern::All`]. A prefix ends with `.`, and a type does neither.
 const ALL: &str = "*";
 
+/// Audience, pattern, subscription.
+type Entry = (u32, u32, i64);
+
 /// See the module.
 #[derive(Debug, Default, Clone)]
 pub struct Index {
     owners: Names,
     patterns: Names,
-    /// Audience, pattern, subscription.
-    entries: BTreeSet<(u32, u32, i64)>,
+    entries: BTreeSet<Entry>,
 }
 
 impl Index {
+    pub fn new<'a>(subscriptions: impl Iterator<Item = &'a Subscription>) -> Self {
+        let mut index = Self::default();
+        let mut entries = Vec::new();
+        for subscription in subscriptions {
+            index.name(subscription, |entry| entries.push(entry));
+        }
+        // This makes full nodes, which take two thirds of the memory.
+        index.entries = entries.into_iter().collect();
+        index
+    }
+
     pub fn add(&mut self, subscription: &Subscription) {
+        let mut entries = std::mem::take(&mut self.entries);
+        self.name(subscription, |entry| {
+            entries.insert(entry);
+        });
+        self.entries = entries;
+    }
+
+    /// Calls `each` with the entries of a subscription that is added.
+    fn name(&mut self, subscription: &Subscription, mut each: impl FnMut(Entry)) {
+        let owner = &subscription.owner;
         let audience = match subscription.scope {
             Scope::All => EVERYTHING,
-            Scope::Own => self.owners.take(&subscription.owner),
+            Scope::Own => self.owners.take(owner, || Arc::clone(owner)),
         };
-        for pattern in &subscription.patterns {
-            let pattern = self.patterns.take(text(pattern));
-            self.entries.insert((audience, pattern, subscription.id));
+        for text in subscription.patterns.iter().map(text) {
+            each((audience, self.patterns.take(text, || text.into()), subscription.id));
         }
     }
 
@@ -103,7 +124,7 @@ impl Index {
             EVERYTHING => String::new(),
             number => self.owners.name(number).to_owned(),
         };
-        let entry = |(audience, pattern, id): &(u32, u32, i64)| {
+        let entry = |(audience, pattern, id): &Entry| {
             (owner(*audience), self.patterns.name(*pattern).to_owned(), *id)
         };
         self.entries.iter().map(entry).collect()
@@ -112,7 +133,7 @@ impl Index {
     /// Returns how many owners and patterns have a number.
     #[cfg(test)]
     pub fn names(&self) -> (usize, usize) {
-        (self.owners.numbers.len(), self.patterns.numbers.len())
+        (self.owners.named.len(), self.patterns.named.len())
     }
 }
 
@@ -126,42 +147,47 @@ fn text(pattern: &Pattern) -> &str {
 /// Numbers of texts that are in use, from 1.
 #[derive(Debug, Default, Clone)]
 struct Names {
-    numbers: HashMap<Arc<str>, u32>,
-    /// Each text, and how often it is in use.
-    named: Slab<(Arc<str>, usize)>,
+    named: HashMap<Arc<str>, Name>,
+    /// Numbers below the highest that are not in use.
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Clone)]
+struct Name {
+    number: u32,
+    /// How often the text is in use.
+    uses: u32,
 }
 
 impl Names {
     fn number(&self, name: &str) -> Option<u32> {
-        self.numbers.get(name).copied()
+        self.named.get(name).map(|name| name.number)
     }
 
-    /// Adds one use of a text, and returns its number.
-    fn take(&mut self, name: &str) -> u32 {
-        if let Some(number) = self.number(name) {
-            self.named[number as usize - 1].1 += 1;
-            return number;
+    /// Adds one use of a text, and returns its number. `share` makes the key of a new one.
+    fn take(&mut self, name: &str, share: impl FnOnce() -> Arc<str>) -> u32 {
+        if let Some(name) = self.named.get_mut(name) {
+            name.uses += 1;
+            return name.number;
         }
-        let name: Arc<str> = name.into();
-        let key = self.named.insert((Arc::clone(&name), 1));
-        let number = u32::try_from(key + 1).unwrap_or(u32::MAX);
-        self.numbers.insert(name, number);
+        let highest = || u32::try_from(self.named.len() + 1).unwrap_or(u32::MAX);
+        let number = self.free.pop().unwrap_or_else(highest);
+        self.named.insert(share(), Name { number, uses: 1 });
         number
     }
 
     /// Forgets one use.
-    fn release(&mut self, name: &str) {
-        let Some(number) = self.number(name) else { return };
-        let key = number as usize - 1;
-        self.named[key].1 -= 1;
-        if self.named[key].1 == 0 {
-            self.named.remove(key);
-            self.numbers.remove(name);
+    fn release(&mut self, text: &str) {
+        let Some(name) = self.named.get_mut(text) else { return };
+        name.uses -= 1;
+        if name.uses == 0 {
+            self.free.push(name.number);
+            self.named.remove(text);
         }
     }
 
     #[cfg(test)]
     fn name(&self, number: u32) -> &str {
-        &self.named[number as usize - 1].0
+        self.named.iter().find(|(_, name)| name.number == number).map(|(text, _)| text).unwrap()
     }
 }

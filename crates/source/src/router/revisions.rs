@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 /// The events that a subscription selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    pub patterns: Vec<Pattern>,
+    pub patterns: Arc<[Pattern]>,
     pub exclude_origin: Box<[Box<str>]>,
     pub filter: Option<Arc<str>>,
     /// Whose events. `None` if the event about the change does not say it: then nothing has
@@ -22,7 +22,7 @@ pub struct Rule {
 impl Rule {
     fn of(subscription: &Subscription) -> Self {
         Self {
-            patterns: subscription.patterns.clone(),
+            patterns: Arc::clone(&subscription.patterns),
             exclude_origin: subscription.exclude_origin.clone(),
             filter: subscription.filter.clone(),
             audience: Some(subscription.audience()),

@@ -64,7 +64,7 @@ fn what_was_committed_before_a_subscription_does_not_match() {
 #[test]
 fn within_a_window_an_event_meets_the_patterns_of_its_moment() {
     let rule = |text: &str| Rule {
-        patterns: vec![Pattern::parse(text).unwrap()],
+        patterns: [Pattern::parse(text).unwrap()].into(),
         exclude_origin: Box::default(),
         filter: None,
         audience: None,
@@ -121,7 +121,7 @@ fn an_excluded_origin_gets_no_echo() {
 #[test]
 fn within_a_window_origins_and_filters_are_those_of_the_moment() {
     let rule = |origin: &str, filter: Option<&str>| Rule {
-        patterns: vec![Pattern::All],
+        patterns: [Pattern::All].into(),
         exclude_origin: [origin.into()].into(),
         filter: filter.map(Arc::from),
         audience: None,
@@ -152,7 +152,7 @@ fn within_a_window_origins_and_filters_are_those_of_the_moment() {
 fn within_a_window_an_event_meets_owner_and_scope_of_its_moment() {
     let audience = |owner: &str, scope| Some(Audience { owner: owner.into(), scope });
     let rule = |audience| Rule {
-        patterns: vec![Pattern::All],
+        patterns: [Pattern::All].into(),
         exclude_origin: Box::default(),
         filter: None,
         audience,

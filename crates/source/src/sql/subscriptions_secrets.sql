@@ -1,3 +1,3 @@
-select subscription_id, secret, expires_at from webhook.secret
-where (expires_at is null or expires_at > now()) and ($1::bigint[] is null or subscription_id = any ($1))
-order by id desc
+select s.subscription_id, s.secret, s.expires_at from webhook.secret s
+where (s.expires_at is null or s.expires_at > now()) and {which}
+order by s.subscription_id, s.id desc

@@ -29,7 +29,9 @@ const HANGING: i64 = 100;
 const PER_SECOND: f64 = 200.0;
 
 /// Subscribes `count` owners to `*` at paths under this URL, without the functions that check each.
+/// The next daemon starts behind the events about them.
 async fn subscribe(database: &Database, url: &str, owner: &str, count: u64, scope: &str) {
+    adopt(database).await;
     let statement = format!(
         "with made as (
              insert into webhook.subscription (url, events, owner, scope)
@@ -39,6 +41,14 @@ async fn subscribe(database: &Database, url: &str, owner: &str, count: u64, scop
     database.run(&statement).await;
     database.run("analyze webhook.subscription; analyze webhook.secret").await;
     database.run("update webhook.cursor set snapshot = pg_current_snapshot()").await;
+}
+
+/// Lets a daemon create the cursor, if there is none.
+async fn adopt(database: &Database) {
+    if database.number("select count(*) from webhook.cursor").await == 0 {
+        let daemon = Daemon::start(database).await;
+        assert!(daemon.sigterm(PATIENCE).await.success(), "the daemon ends well");
+    }
 }
 
 /// Writes events that the owners get in turn.

@@ -114,3 +114,22 @@ fn a_burst_to_many_subscriptions_does_not_wait_before_an_event_to_another() {
     assert_eq!(world.scheduler.shared.progress.oldest_since(), None);
     assert!(world.scheduler.overflow.fullest().is_none() && world.queue.len() > 20_000);
 }
+
+#[test]
+fn the_reader_waits_for_many_owners_with_few_deliveries_as_long_as_they_move() {
+    let mut world = world(Plan { max_in_flight: 100, ..Plan::plain(1) });
+    world.pass(seconds(2), seconds(1));
+    let crowd = world.scheduler.shared.owners.number(&"crowd".into());
+    world.scheduler.shared.owners.add_fresh(crowd, FRESH_SUM_MAX);
+    world.hand_on(vec![(1, vec![MANY + 1])]);
+    assert!(!world.scheduler.is_hungry(), "it waits in the reader");
+    world.pass(Duration::from_millis(100), STEP);
+    assert!(world.scheduler.is_hungry(), "nothing was started meanwhile");
+    let other = world.scheduler.shared.owners.number(&"other".into());
+    assert_eq!(world.scheduler.overflow.len(other), 1);
+    world.hand_on(vec![(2, vec![1])]);
+    assert_eq!(world.scheduler.overflow.len(crowd), 1, "an owner with many waits for its share");
+    world.scheduler.shared.owners.remove_fresh(crowd, FRESH_SUM_MAX);
+    world.settle();
+    world.check_end();
+}

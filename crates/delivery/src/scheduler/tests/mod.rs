@@ -7,6 +7,7 @@
 mod backlogs;
 mod fair_shares;
 mod locked_subscriptions;
+mod owners;
 mod rejections;
 mod requested_attempts;
 mod shortages;
@@ -244,20 +245,6 @@ fn a_row_that_is_deleted_during_a_retry_does_not_come_back() {
     assert!(world.queue.is_empty(), "{:?}", world.queue);
     world.settle();
     assert_eq!(world.attempts[&(1, 1)].len(), 2, "no other follows");
-    world.check_end();
-}
-
-#[test]
-fn a_retry_that_is_put_off_by_hand_waits() {
-    let mut world = with_events(PLAIN, 1);
-    end_all(&mut world, &outcome(Class::Timeout));
-    let next_at_us = WALL_US + 60_000_000;
-    world.queue.get_mut(&(1, 1)).expect("a row").state = State::Waiting { next_at_us };
-    world.pass(seconds(50), STEP);
-    assert!(world.under_way.is_empty());
-    world.pass(seconds(20), STEP);
-    assert_eq!(world.under_way.len(), 1);
-    world.settle();
     world.check_end();
 }
 

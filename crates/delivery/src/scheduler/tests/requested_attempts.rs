@@ -159,3 +159,17 @@ fn a_ping_and_a_redelivery_are_the_next_probe() {
     world.settle();
     world.check_end();
 }
+
+#[test]
+fn a_retry_that_is_put_off_by_hand_waits() {
+    let mut world = with_events(PLAIN, 1);
+    end_all(&mut world, &outcome(Class::Timeout));
+    let next_at_us = WALL_US + 60_000_000;
+    world.queue.get_mut(&(1, 1)).expect("a row").state = State::Waiting { next_at_us };
+    world.pass(seconds(50), STEP);
+    assert!(world.under_way.is_empty());
+    world.pass(seconds(20), STEP);
+    assert_eq!(world.under_way.len(), 1);
+    world.settle();
+    world.check_end();
+}

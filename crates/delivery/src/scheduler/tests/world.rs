@@ -5,6 +5,7 @@ mod alter;
 mod end;
 mod ledger;
 mod locks;
+mod owners;
 mod plan;
 mod queue;
 use crate::{event::Place, queue_rows::Load, scheduler::tests::*, subscription::Update};
@@ -67,6 +68,9 @@ pub struct World {
     pub checks_order: bool,
     /// Deliveries whose rows were deleted.
     pub called_off: HashSet<Pair>,
+    /// Deliveries that their subscriptions, at a time, could not get because of their owners.
+    pub withheld: HashSet<Pair>,
+    internal: Arc<InternalTypes>,
     /// Exhausted deliveries that were reported, and other reports.
     pub told: Vec<Pair>,
     pub event: Vec<ReceiverEvent>,
@@ -101,11 +105,12 @@ fn limits(plan: &Plan) -> Limits {
 }
 
 pub fn subscription(id: i64, options: Options, enabled: bool) -> Arc<Subscription> {
-    let Options { ordering, batch_size, batch_window_ms, compact, rate_limit, max_in_flight, owner } =
+    let Options { ordering, batch_size, batch_window_ms, compact, rate_limit, max_in_flight, owner, scope } =
         options;
     Arc::new(Subscription {
         enabled,
         owner: owner.into(),
+        scope,
         retry: [1, 2, 5].map(Duration::from_secs).into(),
         max_in_flight,
         ordering,
@@ -162,6 +167,8 @@ impl World {
             started_at: BTreeMap::new(),
             checks_order: true,
             called_off: HashSet::new(),
+            withheld: HashSet::new(),
+            internal: Arc::default(),
             told: Vec::new(),
             event: Vec::new(),
             locks: HashSet::new(),
@@ -193,7 +200,8 @@ impl World {
     /// The key follows from the event's number.
     pub fn message(&self, id: i64) -> Arc<Message> {
         let key = (id.unsigned_abs() * 7 + id.unsigned_abs() / 5) % self.plan.keys;
-        Arc::new(Message::new(Event { key: Some(key.to_string().into()), ..Event::sample(id) }, &self.budget))
+        let event = Event { key: Some(key.to_string().into()), ..owners::event(id) };
+        Arc::new(Message::new(event, &self.budget))
     }
 
     fn key(&self, (subscription_id, event_id): Pair) -> Option<i64> {
@@ -239,6 +247,7 @@ impl World {
             let all = || self.under_way.iter().flat_map(|(_, pairs)| pairs);
             assert!(all().all(|other| other != pair), "{pair:?} is under way already");
             assert!(self.subscriptions[&id].enabled || start.subscription.enabled, "{pair:?} is paused");
+            assert!(self.is_covered(*pair), "{pair:?} is of another owner");
             if self.checks_order && !self.asked_again.contains_key(pair) {
                 self.check_order(*pair, &pairs);
             }
@@ -260,6 +269,7 @@ impl World {
                 self.key(*earlier) != Some(key)
                     || self.last_word.contains(earlier)
                     || self.called_off.contains(earlier)
+                    || self.withheld.contains(earlier)
                     || together.contains(earlier)
                     || self.asked_again.contains_key(earlier),
                 "{pair:?} ({:?}) is started before {earlier:?} ({:?}) is final: {:?} {:?}",
@@ -300,6 +310,7 @@ impl World {
             batch.events.push((self.message(id), batch.targets.len()));
         }
         self.routed.push(pairs);
+        self.note_withheld();
         self.feed(Feed::Batch(batch));
     }
 
@@ -352,6 +363,7 @@ impl World {
                 false => Update::Only(all.differences(&self.fed).into()),
             };
             self.fed = self.subscriptions.clone();
+            self.note_withheld();
             self.feed(Feed::Subscriptions(update));
         }
     }
@@ -360,27 +372,6 @@ impl World {
         if let Some(answer) = self.answers.pop_front() {
             self.scheduler.loaded(answer);
             self.advance();
-        }
-    }
-
-    /// Restarts the daemon, which finds these events in the backlogs of these subscriptions.
-    pub fn find_backlogs(&mut self, ids: &[i64], events: std::ops::Range<i64>) {
-        let row = Row { state: State::Backlog, attempts: 0, retry_from: 0, order_key: None };
-        for id in ids {
-            self.queue.extend(events.clone().map(|event| ((*id, event), row)));
-        }
-        self.crash();
-        self.catch_up();
-    }
-
-    /// Deletes rows of the queue: all of them, or some.
-    pub fn call_off(&mut self) {
-        let is_all = self.rng.u8(0..4) == 0;
-        let pairs: Vec<Pair> =
-            self.queue.keys().copied().filter(|_| is_all || self.rng.u8(0..3) == 0).collect();
-        for pair in pairs {
-            self.queue.remove(&pair);
-            self.called_off.insert(pair);
         }
     }
 
@@ -401,6 +392,7 @@ impl World {
         let (queue, attempts) = (&self.queue, &self.attempts);
         self.last_word.retain(|pair| attempts.contains_key(pair) && !queue.contains_key(pair));
         self.fed = self.subscriptions.clone();
+        self.feed(Feed::InternalTypes(Arc::clone(&self.internal)));
         self.feed(Feed::Subscriptions(Update::All(Arc::new(self.subscriptions.clone()))));
         let is_open = |pair: &Pair| !attempts_or_row(&self.attempts, &self.queue, pair);
         self.passed.extend(unresolved.iter().filter(|pair| !is_open(pair)));
@@ -412,6 +404,7 @@ impl World {
         open.sort_unstable_by_key(|(subscription_id, event_id)| (*event_id, *subscription_id));
         self.recovering = open.into();
         self.routed.push(self.recovering.iter().copied().collect());
+        self.note_withheld();
         if self.recovering.is_empty() {
             self.feed(Feed::Batch(Batch { end: Some(end(0)), is_recovered: true, ..Batch::default() }));
         }

@@ -46,7 +46,7 @@ pub(super) async fn recover(
     checkpoint: Snapshot,
 ) -> Result<(Cursor, Arc<Router>, Option<Large>), Error> {
     let frozen = pages::freeze(client, schema).await?;
-    let mut router = Router::new(subscriptions::load(&frozen.transaction, secrets, None).await?);
+    let mut router = Router::new(subscriptions::load(&frozen.transaction, schema, secrets, None).await?);
     router.set_internal(Arc::new(subscriptions::internal_types(&frozen.transaction, schema).await?));
     let router = Arc::new(router);
     let pages = Pages::open(&frozen, checkpoint, Order::Strict).await?;
@@ -96,7 +96,8 @@ impl Reader {
                 let few = (!reloads && changed.len() <= CHANGED_MAX)
                     .then(|| changed.into_iter().collect::<Vec<_>>());
                 let mut loaded =
-                    subscriptions::load(&frozen.transaction, &self.secrets, few.as_deref()).await?;
+                    subscriptions::load(&frozen.transaction, self.schema, &self.secrets, few.as_deref())
+                        .await?;
                 self.filter.slow_filters.mark(few.as_deref(), &mut loaded);
                 revisions =
                     Revisions::new(self.router.subscriptions(), changes, &loaded).with_internal(types);

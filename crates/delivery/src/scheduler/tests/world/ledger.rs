@@ -107,7 +107,9 @@ impl World {
         let windows = (0..self.routed.len()).find(|window| *snapshot == end(*window as u64)).unwrap() + 1;
         for pair in self.routed[..windows].iter().flatten() {
             assert!(
-                attempts_or_row(&self.attempts, &self.queue, pair) || self.called_off.contains(pair),
+                attempts_or_row(&self.attempts, &self.queue, pair)
+                    || self.called_off.contains(pair)
+                    || self.withheld.contains(pair),
                 "the checkpoint passes {pair:?}, which has no row"
             );
         }

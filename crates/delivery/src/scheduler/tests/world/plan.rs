@@ -1,6 +1,6 @@
 //! The parameters of a simulated world.
 
-use crate::scheduler::tests::world::*;
+use crate::{scheduler::tests::world::*, scope::Scope};
 
 /// The parameters of a world.
 #[derive(Debug, Clone)]
@@ -35,6 +35,7 @@ pub struct Options {
     pub rate_limit: Option<f64>,
     pub max_in_flight: usize,
     pub owner: &'static str,
+    pub scope: Scope,
 }
 
 pub const PLAIN: Options = Options {
@@ -45,6 +46,7 @@ pub const PLAIN: Options = Options {
     rate_limit: None,
     max_in_flight: 3,
     owner: "a",
+    scope: Scope::All,
 };
 
 impl Plan {

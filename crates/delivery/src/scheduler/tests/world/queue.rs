@@ -102,6 +102,27 @@ impl World {
         self.answers.push_back(answer);
     }
 
+    /// Restarts the daemon, which finds these events in the backlogs of these subscriptions.
+    pub fn find_backlogs(&mut self, ids: &[i64], events: std::ops::Range<i64>) {
+        let row = Row { state: State::Backlog, attempts: 0, retry_from: 0, order_key: None };
+        for id in ids {
+            self.queue.extend(events.clone().map(|event| ((*id, event), row)));
+        }
+        self.crash();
+        self.catch_up();
+    }
+
+    /// Deletes rows of the queue: all of them, or some.
+    pub fn call_off(&mut self) {
+        let is_all = self.rng.u8(0..4) == 0;
+        let pairs: Vec<Pair> =
+            self.queue.keys().copied().filter(|_| is_all || self.rng.u8(0..3) == 0).collect();
+        for pair in pairs {
+            self.queue.remove(&pair);
+            self.called_off.insert(pair);
+        }
+    }
+
     pub(super) fn ordered(&self) -> Vec<Ordered> {
         let mut ordered = Vec::new();
         for ((subscription_id, event_id), row) in &self.queue {

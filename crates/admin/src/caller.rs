@@ -1,9 +1,11 @@
 //! Who sends a request, and how many requests each may have at once.
 
+use axum::http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
 use std::{
     collections::HashMap,
     hash::Hash,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::Semaphore;
@@ -48,6 +50,38 @@ impl From<IpAddr> for Peer {
             v4 => v4,
         })
     }
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Returns the client's address behind our proxies. Reads `X-Forwarded-For` from the right, up to
+/// the first address that is not a trusted proxy. The client can forge all entries to its left. If
+/// there is no such address, or an entry is not an address, returns the last proxy before it, or
+/// `None`.
+pub fn forwarded_for(headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
+    let lines: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or_default()).collect();
+    let mut farthest = None;
+    for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
+        let Some(ip) = address_of(hop.trim()) else { break };
+        farthest = Some(ip);
+        if !is_within(proxies, ip) {
+            break;
+        }
+    }
+    farthest
+}
+
+/// Parses an address with or without a port.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let ip = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    ip.ok().or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+}
+
+/// Reports whether an address belongs to one of these networks.
+pub fn is_within(nets: &[IpNet], ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    nets.iter().any(|net| net.contains(&ip))
 }
 
 /// Limits how many [`Permit`]s of each key exist at the same time.

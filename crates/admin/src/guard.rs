@@ -1,23 +1,23 @@
 //! Access control of the admin server: who may send a request, how often, and from which page.
 //!
 //! Checks the address, the `Host` and `Origin` headers, the limits on requests, and the bearer
-//! token or the page's cookie. A request without a token acts as `open_as`, which only a loopback
-//! address allows. This module reads `webhook.token` and writes nothing. It decides who the caller
-//! is; Postgres decides what the caller may do.
+//! token, the page's cookie, or the key in its path. A request without a token acts as `open_as`,
+//! which only a loopback address allows. This module reads `webhook.token` and
+//! `webhook.portal_link`, and writes nothing. It decides who the caller is; Postgres decides what
+//! the caller may do.
 
 use crate::{
     State,
     body::whole,
-    caller::{Caller, ConcurrencyLimit, Peer, Permit},
-    policy::policy,
+    caller::{Caller, ConcurrencyLimit, Peer, Permit, forwarded_for, is_within},
     portal::{self, SessionKey},
     problem::Problem,
-    sessions::{Call, Pool, Work},
+    sessions::{Call, Pool, Work, wait_for},
     token::{Token, TokenKind},
 };
 use axum::{
     extract::{FromRequestParts, Request, State as Shared},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -25,7 +25,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -42,10 +42,11 @@ const PER_TOKEN: Quota = quota(300, 600);
 /// capacity for other tokens.
 const AT_ONCE_PER_TOKEN: usize = 16;
 
+/// The same for all tokens, and all sessions of the page, that are limited to one owner.
+const AT_ONCE_PER_OWNER: usize = 64;
+
 /// Timeout of a whole request. A streamed response starts at once and may last longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Names of the cookie that holds the id of the page's session. Browsers accept the second one only
 /// over TLS, and send it only to the host that has set it (RFC 6265bis, 4.1.3).
@@ -74,35 +75,6 @@ const fn quota(per_second: u32, burst: u32) -> Quota {
     Quota::per_second(per_second).allow_burst(burst)
 }
 
-/// Returns the client's address behind our proxies. Reads `X-Forwarded-For` from the right, up to
-/// the first address that is not a trusted proxy. The client can forge all entries to its left. If
-/// there is no such address, or an entry is not an address, returns the last proxy before it, or
-/// `None`.
-fn forwarded_for(headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
-    let lines: Vec<&str> =
-        headers.get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or_default()).collect();
-    let mut farthest = None;
-    for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
-        let Some(ip) = address_of(hop.trim()) else { break };
-        farthest = Some(ip);
-        if !is_within(proxies, ip) {
-            break;
-        }
-    }
-    farthest
-}
-
-/// Parses an address with or without a port.
-fn address_of(text: &str) -> Option<IpAddr> {
-    let ip = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
-    ip.ok().or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
-}
-
-fn is_within(nets: &[IpNet], ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    nets.iter().any(|net| net.contains(&ip))
-}
-
 /// The limits, and the rule for requests without a token.
 pub struct Guard {
     /// Requests without a token act as this role. Set only on a loopback address.
@@ -111,6 +83,7 @@ pub struct Guard {
     addresses: DefaultKeyedRateLimiter<Peer>,
     tokens: DefaultKeyedRateLimiter<[u8; 32]>,
     at_once: Arc<ConcurrencyLimit<[u8; 32]>>,
+    owners: Arc<ConcurrencyLimit<String>>,
     pub bodies: Arc<ConcurrencyLimit<[u8; 32]>>,
     pub logins: Arc<ConcurrencyLimit<Peer>>,
     streams: Arc<ConcurrencyLimit<[u8; 32]>>,
@@ -125,6 +98,7 @@ impl Guard {
             addresses: RateLimiter::keyed(PER_ADDRESS),
             tokens: RateLimiter::keyed(PER_TOKEN),
             at_once: ConcurrencyLimit::of_at_most(AT_ONCE_PER_TOKEN),
+            owners: ConcurrencyLimit::of_at_most(AT_ONCE_PER_OWNER),
             bodies: ConcurrencyLimit::of_at_most(BODIES_PER_TOKEN),
             logins: ConcurrencyLimit::of_at_most(LOGINS_PER_ADDRESS),
             streams: ConcurrencyLimit::of_at_most(STREAMS_PER_TOKEN),
@@ -169,37 +143,15 @@ impl Guard {
     }
 }
 
-/// Applies the outermost layer: rate limits, the check for foreign pages, the timeout, and the
-/// security headers of every response.
+/// Applies the rate limits, the check for foreign pages, and the timeout.
 pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
-    let is_portal = portal::is_portal(request.uri().path());
-    let mut response = match refuse(&state.guard, &request) {
+    match refuse(&state.guard, &request) {
         Some(problem) => problem.into_response(),
         None => match timeout(REQUEST_TIMEOUT, whole(&state, request, next)).await {
             Ok(response) => response,
             Err(_) => Problem::unavailable("the request took too long").into_response(),
         },
-    };
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
     }
-    let policy = if is_portal { state.portal.policy() } else { policy([].into_iter()) };
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    if is_portal {
-        // The path contains the key of the session. Browsers that know X-Frame-Options only do not
-        // know lists of origins.
-        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    } else {
-        // With `no-referrer`, browsers hide the origin of our own forms, which `is_foreign` checks.
-        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    }
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
 }
 
 fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
@@ -349,28 +301,54 @@ impl State {
         is_repeatable: bool,
         pool: Pool,
     ) -> Result<Work, Problem> {
-        const OF_TOKEN: &str = include_str!("sql/token_caller.sql");
-        const OF_SESSION: &str = include_str!("sql/session_caller.sql");
         let (mut work, caller) = match (token, &self.guard.open_as) {
             (None, Some(role)) => {
                 let (work, _) = self.database.begin(is_repeatable, pool, None, None).await?;
                 (work, Caller { role: role.clone(), owner: None, owner_role: None })
             }
             (None, None) => return Err(unknown()),
-            (Some(token), _) => {
-                let who = match token.kind() {
-                    TokenKind::Bearer => OF_TOKEN,
-                    TokenKind::Session => OF_SESSION,
-                    // A link is opened, and is not a caller.
-                    TokenKind::Link => return Err(unknown()),
-                };
-                let (work, rows) = self.find(token, is_repeatable, pool, who).await?;
-                let row = rows.first().ok_or_else(unknown)?;
-                (work, Caller { role: row.try_get(0)?, owner: row.try_get(1)?, owner_role: row.try_get(2)? })
-            }
+            (Some(token), _) => self.find_caller(token, is_repeatable, pool).await?,
         };
         work.act_as(caller).await?;
         Ok(work)
+    }
+
+    /// Begins the transaction of a request with this token, and finds its caller.
+    ///
+    /// An owner can have many tokens and sessions of the page. Its requests share the turns of one
+    /// token, so that they leave sessions of Postgres to other owners.
+    async fn find_caller(
+        &self,
+        token: &Token,
+        is_repeatable: bool,
+        pool: Pool,
+    ) -> Result<(Work, Caller), Problem> {
+        let who = match token.kind() {
+            TokenKind::Bearer => include_str!("sql/token_caller.sql"),
+            TokenKind::Session => include_str!("sql/session_caller.sql"),
+            // A link is opened, and is not a caller.
+            TokenKind::Link => return Err(unknown()),
+        };
+        let mut turn = None;
+        loop {
+            let (mut work, rows) = self.find(token, is_repeatable, pool, who).await?;
+            let row = rows.first().ok_or_else(unknown)?;
+            let caller =
+                Caller { role: row.try_get(0)?, owner: row.try_get(1)?, owner_role: row.try_get(2)? };
+            let Some(owner) = &caller.owner else { return Ok((work, caller)) };
+            if turn.is_none() {
+                let place = self.guard.owners.enter(owner).ok_or_else(Problem::too_many)?;
+                let Ok(own) = place.turns().try_acquire_owned() else {
+                    // Others use the session until it is this owner's turn.
+                    drop(work);
+                    turn = Some((wait_for(place.turns()).await?, place));
+                    continue;
+                };
+                turn = Some((own, place));
+            }
+            work.hold(turn);
+            return Ok((work, caller));
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! The routes of the admin server, and the layers that every request passes.
 //!
 //! Each REST route is declared once, and the declaration is also its documentation: the router and
-//! the OpenAPI document come from the same source. The layers count requests, catch panics, and
-//! call [`guard::admit`].
+//! the OpenAPI document come from the same source. The layers count requests, catch panics, add
+//! security headers, and call [`guard::admit`].
 
 use crate::{
-    State, deliveries, events, guard, health, metrics, page, portal_links, problem::Problem, receivers,
-    subscriptions, tokens,
+    State, deliveries, events, guard, health, metrics, page, policy, portal_links, problem::Problem,
+    receivers, subscriptions, tokens,
 };
 use axum::{
     Json, Router,
@@ -104,8 +104,9 @@ pub fn router(state: &State) -> Router<State> {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the path does not support this method")
         })
-        .layer(from_fn_with_state(state.clone(), page::portal::dress))
         .layer(from_fn_with_state(state.clone(), guard::admit))
+        .layer(from_fn_with_state(state.clone(), page::portal::dress))
+        .layer(from_fn_with_state(state.clone(), policy::protect))
         .layer(from_fn_with_state(state.clone(), count))
         .layer(from_fn(no_panic))
 }

@@ -211,6 +211,7 @@ impl Database {
             turn: turn.ok().and_then(Result::ok),
             own_turn,
             place,
+            owner_turn: None,
             database: Arc::clone(self),
             caller: None,
         };
@@ -233,7 +234,11 @@ impl Database {
     }
 }
 
-async fn wait_for(permits: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+/// Waits for a place, but not for long.
+///
+/// # Errors
+/// 503 if none becomes free.
+pub async fn wait_for(permits: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
     match timeout(WAIT_FOR_SESSION, permits.acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => Err(Problem::unavailable("too many requests at once")),
@@ -256,6 +261,9 @@ async fn connect(target: &Target) -> Result<Client, tokio_postgres::Error> {
     Ok(client)
 }
 
+/// A turn among the requests of one owner.
+pub type OwnerTurn = Option<(OwnedSemaphorePermit, Permit<String>)>;
+
 /// A transaction. It is rolled back if it is dropped without [`Work::commit`].
 pub struct Work {
     session: Option<DatabaseSession>,
@@ -263,6 +271,7 @@ pub struct Work {
     turn: Option<OwnedSemaphorePermit>,
     own_turn: Option<OwnedSemaphorePermit>,
     place: Option<Permit<[u8; 32]>>,
+    owner_turn: OwnerTurn,
     database: Arc<Database>,
     caller: Option<Caller>,
 }
@@ -274,6 +283,11 @@ impl Work {
 
     fn client(&mut self) -> Result<&Client, Problem> {
         Ok(&self.session()?.client)
+    }
+
+    /// Holds the turn of the owner until the transaction ends.
+    pub fn hold(&mut self, turn: OwnerTurn) {
+        self.owner_turn = turn;
     }
 
     /// Returns the encoding that the session reads.
@@ -413,6 +427,7 @@ impl Work {
         if let Some(session) = self.session.take() {
             self.database.put_back(session);
             drop((self.permit.take(), self.turn.take(), self.own_turn.take(), self.place.take()));
+            self.owner_turn = None;
         }
         Ok(())
     }
@@ -422,13 +437,14 @@ impl Drop for Work {
     fn drop(&mut self) {
         let Some(session) = self.session.take() else { return };
         let held = (self.permit.take(), self.turn.take(), self.own_turn.take(), self.place.take());
+        let owner_turn = self.owner_turn.take();
         let database = Arc::clone(&self.database);
         // A statement that still runs ends within its time limit. The session counts until then.
         tokio::spawn(async move {
             if session.client.batch_execute("rollback").await.is_ok() {
                 database.put_back(session);
             }
-            drop(held);
+            drop((held, owner_turn));
         });
     }
 }

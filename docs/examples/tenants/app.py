@@ -117,4 +117,6 @@ class Application(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", PORT), Application).serve_forever()
+    server = ThreadingHTTPServer(("127.0.0.1", PORT), Application)
+    print(f"listening on http://127.0.0.1:{PORT}/", flush=True)
+    server.serve_forever()

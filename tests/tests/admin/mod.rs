@@ -1,6 +1,7 @@
 //! The admin server, its page, and the command line.
 
 mod applications_embed_the_portal;
+mod customers_pages_withstand_attacks;
 mod customers_see_their_own_page;
 mod health_tells_the_truth;
 mod owners_read_their_own_events;

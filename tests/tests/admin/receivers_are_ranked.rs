@@ -214,7 +214,9 @@ async fn rotate_and_delete_ask_first() {
 async fn a_tenant_sees_its_own_receivers_and_tabs() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
-    let broken = world.subscribe_with("/status/500", "name => 'theirs', owner => 't1', scope => 'all', retry => '{}'").await;
+    let broken = world
+        .subscribe_with("/status/500", "name => 'theirs', owner => 't1', scope => 'all', retry => '{}'")
+        .await;
     world.subscribe_with("/ok", "name => 'ours', owner => 't2', scope => 'all'").await;
     let tenant = |owner: &str| token(&world.database, &["--role", "tenants", "--owner", owner]);
     let (one, two) = (tenant("t1"), tenant("t2"));

@@ -12,6 +12,7 @@ mod interpreter;
 mod output;
 mod page;
 mod request;
+mod tenants;
 mod world;
 
 use block::{Step, steps};
@@ -99,6 +100,11 @@ async fn metrics() {
     follow("docs/monitoring/METRICS.md").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants() {
+    follow("docs/TENANTS.md").await;
+}
+
 /// The pages above, and those whose blocks are all left out.
 #[test]
 fn no_page_is_forgotten() {
@@ -108,6 +114,7 @@ fn no_page_is_forgotten() {
         "docs/OPERATIONS.md",
         "docs/RECEIVING.md",
         "docs/SQL.md",
+        "docs/TENANTS.md",
         "docs/monitoring/METRICS.md",
     ];
     let (mut counts, mut left): (BTreeMap<&str, usize>, BTreeMap<&str, usize>) = Default::default();

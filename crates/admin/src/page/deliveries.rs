@@ -83,6 +83,17 @@ fn label_of(state: &str) -> &str {
     }
 }
 
+/// Renders the filters that are used less.
+fn more_filters(filter: &DeliveryFilter) -> Markup {
+    html! {
+        (field("type", "Type or pattern", filter.event_type.as_deref()))
+        (field("key", "Key", filter.key.as_deref()))
+        (field("event", "Event id", filter.event.as_deref()))
+        (field("since", "Since", filter.since.as_deref()))
+        (field("until", "Until", filter.until.as_deref()))
+    }
+}
+
 /// `/deliveries`
 pub async fn list(
     mut visitor: Visitor,
@@ -104,6 +115,7 @@ pub async fn list(
         ("since", filter.since.as_deref()),
         ("until", filter.until.as_deref()),
     ];
+    let is_filtered = pairs.iter().skip(2).any(|(_, value)| value.is_some_and(|text| !text.is_empty()));
     let own = visitor.link("/deliveries");
     Ok(layout(
         "Deliveries",
@@ -123,18 +135,18 @@ pub async fn list(
                 @if visitor.is_owner() {
                     @if let Some(id) = &subscription { input type="hidden" name="subscription" value=(id); }
                 } @else { (field("subscription", "Subscription id", subscription.as_deref())) }
-                (field("type", "Type or pattern", filter.event_type.as_deref()))
-                (field("key", "Key", filter.key.as_deref()))
-                (field("event", "Event id", filter.event.as_deref()))
-                (field("since", "Since", filter.since.as_deref()))
-                (field("until", "Until", filter.until.as_deref()))
+                @if visitor.is_owner() {
+                    details open[is_filtered] { summary { "More filters" } div.row { (more_filters(&filter)) } }
+                } @else { (more_filters(&filter)) }
                 button.main { "Filter" }
             }
             @match &found {
                 Err(problem) => (complaint(&visitor.told(problem))),
                 Ok(page) => {
                     div #deliveries data-live[filter.cursor.is_none()] {
-                        (table(&visitor, &page.items, &names))
+                        @if page.items.is_empty() && visitor.is_owner() && !is_filtered && filter.state.as_deref().unwrap_or_default().is_empty() {
+                            p { "There are no deliveries yet." }
+                        } @else { (table(&visitor, &page.items, &names)) }
                         @if page.next.is_some() && page.items.is_empty() { p { "The search is not complete yet." } }
                     }
                     (next_link(&own, &pairs, page.next.as_deref(), "Older"))
@@ -181,7 +193,7 @@ pub async fn show(
                         @else { a href=(format!("/events/{}", delivery.event_id)) { code { (delivery.event_id) } } }
                     }
                     @if let Some(key) = &delivery.key { dt { "Key" } dd.any { (inert(key)) } }
-                    @if let Some(at) = &delivery.created_at { dt { "Captured" } dd { (time(at)) } }
+                    @if let Some(at) = &delivery.created_at { dt { @if visitor.is_owner() { "Created" } @else { "Captured" } } dd { (time(at)) } }
                     @if let Some(at) = &delivery.delivered_at { dt { "Delivered" } dd { (time(at)) } }
                     @if let Some(at) = &delivery.next_attempt_at { dt { "Next attempt" } dd { (time(at)) } }
                     dt { "Attempts" } dd { (delivery.attempts) }

@@ -99,11 +99,78 @@ pub fn ended(settings: &PortalSettings) -> Response {
     closed(settings, "This page has expired", "It is open for a limited time.")
 }
 
+/// Words that customers have no use for. A message with one of them is for programmers.
+const TECHNICAL: [&str; 8] = [
+    "webhook.",
+    "webhook_",
+    "webhookd",
+    "daemon",
+    "permission denied",
+    "postgres",
+    "database",
+    "subscription",
+];
+
+/// Reports whether a message is for people. What it quotes, such as a URL, may be anything.
+fn is_plain(text: &str) -> bool {
+    let text = text.split('"').step_by(2).collect::<Vec<_>>().join("\"").to_lowercase();
+    !TECHNICAL.iter().any(|word| text.contains(word))
+}
+
 /// Returns a problem in words for customers.
 pub fn said(problem: &Problem) -> Problem {
-    if problem.status().is_server_error() {
-        let detail = "This page is not available at the moment.";
-        return Problem::new(problem.status(), detail).hint("Try again in a minute.");
+    let status = problem.status();
+    let with = |title: &str, detail: &str, hint: Option<&str>| Problem {
+        title: title.to_owned(),
+        detail: Some(detail.to_owned()),
+        hint: hint.map(str::to_owned),
+        sqlstate: None,
+        ..problem.clone()
+    };
+    let (detail, hint) = (problem.detail.as_deref().filter(|text| is_plain(text)), problem.hint.as_deref());
+    let hint = hint.filter(|text| is_plain(text));
+    match status {
+        _ if status.is_server_error() => {
+            let detail = "This page is not available at the moment.";
+            with("Not available", detail, Some("Try again in a minute."))
+        }
+        StatusCode::NOT_FOUND => {
+            with("Not found", "This page does not exist.", Some("It may have been deleted."))
+        }
+        // It is not about the request: the role of the page has changed.
+        StatusCode::FORBIDDEN if problem.sqlstate.is_none() => {
+            with("Not available", "You cannot use this page at the moment.", Some("Open it again later."))
+        }
+        StatusCode::FORBIDDEN => with("Not possible", detail.unwrap_or("You cannot do this."), hint),
+        StatusCode::TOO_MANY_REQUESTS => {
+            with("Too many requests", "There were too many requests.", Some("Wait a moment and try again."))
+        }
+        _ => with("This did not work", detail.unwrap_or("Your entry cannot be saved."), hint),
     }
-    Problem { sqlstate: None, ..problem.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Problems in words for customers.
+
+    use super::*;
+
+    #[test]
+    fn customers_read_no_word_about_the_machine() {
+        let problem = |status: u16, detail: &str, hint: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let said =
+                said(&Problem { sqlstate: Some("x".to_owned()), ..Problem::new(status, detail).hint(hint) });
+            (said.detail.unwrap(), said.hint)
+        };
+        let (detail, hint) =
+            problem(422, "url: \"https://a.example/webhook_in\" has a port", "Call webhook_x().");
+        assert_eq!((detail.as_str(), hint), ("url: \"https://a.example/webhook_in\" has a port", None));
+        assert_eq!(problem(403, "permission denied for schema webhook", "Wait.").0, "You cannot do this.");
+        assert_eq!(problem(500, "x", "y").0, "This page is not available at the moment.");
+        let role = Problem::new(StatusCode::FORBIDDEN, "cannot act as the role tenants").hint("Grant it.");
+        let said = said(&role);
+        assert_eq!(said.detail.as_deref(), Some("You cannot use this page at the moment."));
+        assert!(!format!("{said:?}").contains("tenants") && !format!("{said:?}").contains("Grant"));
+    }
 }

@@ -105,6 +105,7 @@ async fn form_for_new(
 /// Creates a subscription and shows its secret.
 pub async fn create(mut visitor: Visitor, fields: Fields) -> Result<Response, PageError> {
     let made = match chosen(&fields, None, visitor.is_owner()) {
+        Ok(members) if visitor.is_owner() => endpoints::add(&mut visitor, members).await,
         Ok(members) => api::subscribe(&mut visitor.work, &body_of(members)).await,
         Err(problem) => Err(problem),
     };
@@ -320,11 +321,12 @@ async fn alter(work: &mut Work, id: i64, fields: &Fields, is_owner: bool) -> Res
 }
 
 /// Replaces the message about a failed precondition, which is for programs, with one for people.
-fn told(problem: Problem) -> Problem {
+fn told(problem: Problem, noun: &str) -> Problem {
     if problem.status() != StatusCode::PRECONDITION_FAILED {
         return problem;
     }
-    Problem::new(StatusCode::PRECONDITION_FAILED, "this has changed since you opened the form")
+    let detail = format!("this {noun} has changed since you opened the form");
+    Problem::new(StatusCode::PRECONDITION_FAILED, detail)
         .hint("Nothing has been saved. The form has your entries. Save again to store all of them.")
 }
 
@@ -338,7 +340,8 @@ async fn perform(work: &mut Work, id: i64, fields: &Fields, is_owner: bool) -> R
     let mut done = Done::Changed;
     match fields.get("action").unwrap_or_default() {
         "alter" => {
-            alter(work, id, fields, is_owner).await.map_err(|problem| told(api::met(problem)))?;
+            let noun = if is_owner { "endpoint" } else { "subscription" };
+            alter(work, id, fields, is_owner).await.map_err(|problem| told(api::met(problem), noun))?;
         }
         "pause" => {
             api::call(work, "webhook_pause($1, $2)", &[&id, &fields.get("reason")]).await?;

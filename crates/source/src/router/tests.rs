@@ -6,7 +6,7 @@ use delivery::{
     snapshot::Snapshot,
     subscription::Ordering,
 };
-use event_type::Pattern;
+use event_type::{Pattern, is_reserved};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -217,7 +217,7 @@ proptest! {
             (audiences(), proptest::collection::vec("\\*|[ab]\\.(\\*|[ab])", 1..4)), 0..12),
         internal in proptest::collection::hash_set("[ab]\\.[ab]", 0..3),
         events in proptest::collection::vec(
-            (proptest::option::of("[ab*]"), "[ab]\\.[ab]", proptest::option::weighted(0.1, 1i64..14)), 1..20),
+            (proptest::option::of("[ab*]"), "[ab]\\.[ab]|webhook\\.a", proptest::option::weighted(0.3, 1i64..14)), 1..20),
     ) {
         let table: Subscriptions = rows.iter().zip(1..).map(|(((owner, scope), patterns), id)| {
             let patterns = patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect();
@@ -229,11 +229,13 @@ proptest! {
         for (owner, event_type, target) in events {
             let event = Event { owner: owner.as_deref().map(Box::from), ..event(&event_type, 10, target) };
             let is_internal = internal.contains(&event_type);
-            let gets = |subscription: &Subscription| match target {
-                Some(id) => id == subscription.id,
-                None => subscription.patterns.iter().any(|pattern| pattern.matches(&event_type))
-                    && (subscription.scope == Scope::All
-                        || !is_internal && owner.as_deref().is_some_and(|of| of == &*subscription.owner || of == "*")),
+            let gets = |subscription: &Subscription| {
+                let is_in_scope = subscription.scope == Scope::All
+                    || !is_internal && owner.as_deref().is_some_and(|of| of == &*subscription.owner || of == "*");
+                match target {
+                    Some(id) => id == subscription.id && (is_in_scope || is_reserved(&event_type)),
+                    None => is_in_scope && subscription.patterns.iter().any(|pattern| pattern.matches(&event_type)),
+                }
             };
             let mut wanted: Vec<i64> = table.values().filter(|row| gets(row)).map(|row| row.id).collect();
             wanted.sort_unstable();

@@ -1,6 +1,6 @@
 //! What each page takes for granted: the tables, roles and events that its reader has already.
 
-use super::{block::Block, example, world::World};
+use super::{block::Block, example, tenants, world::World};
 use e2e::{PATIENCE, foreign};
 
 /// Prepares the world of a page.
@@ -9,6 +9,7 @@ pub async fn prepare(world: &mut World, page: &str) {
         "docs/SQL.md" => sql(world).await,
         "docs/RECEIVING.md" => receiving(world).await,
         "docs/EVENTS.md" => events(world).await,
+        "docs/TENANTS.md" => tenants::prepare(world).await,
         "docs/monitoring/METRICS.md" => metrics(world).await,
         _ => {}
     }
@@ -19,6 +20,7 @@ pub async fn before(world: &mut World, page: &str, block: &Block) {
     match (page, block.heading.as_str()) {
         ("docs/OPERATIONS.md", "The command line") => an_event(world).await,
         ("docs/OPERATIONS.md", "Runbook") => exhausted(world).await,
+        ("docs/TENANTS.md", "The same over REST") => tenants::visit(world).await,
         _ => {}
     }
 }

@@ -40,6 +40,14 @@ webhookd() {
     esac
 }
 
+# The example of docs/TENANTS.md is a server.
+python3() {
+    case $1 in
+        app.py) __endless 'listening on' python3 -u "$@" ;;
+        *) command python3 "$@" ;;
+    esac
+}
+
 # Who runs the test may do what the page needs sudo for, in the folder of the test.
 sudo() {
     while [[ $1 == -* ]]; do [ "$1" != -u ] || shift; shift; done

@@ -138,5 +138,11 @@ pub async fn dress(Shared(state): Shared<State>, request: Request, next: Next) -
         Some(key) => Frame::new(&state.portal, key).layout(&title, "", content),
         None => document(&state.portal, &title, None, html! {}, content),
     };
-    (problem.status(), page).into_response()
+    let mut page = (problem.status(), page).into_response();
+    for name in [header::CONNECTION, header::RETRY_AFTER] {
+        if let Some(value) = response.headers().get(&name) {
+            page.headers_mut().insert(name, value.clone());
+        }
+    }
+    page
 }

@@ -28,11 +28,11 @@ pub fn actions(visitor: &Visitor, subscription: &Subscription, receiver: &Receiv
     html! {
         div.row {
             @if shown::may_try(receiver) {
-                (form("try", "main", "Try now", html! { span.check { input #pause name="ignore_retry_after" type="checkbox" value="on"; " " label for="pause" { "even if the receiver asked for a pause" } } }))
+                (form("try", "main", "Try now", html! { @if !visitor.is_owner() { span.check { input #pause name="ignore_retry_after" type="checkbox" value="on"; " " label for="pause" { "even if the receiver asked for a pause" } } } }))
             }
             (form("ping", "", ping, html! {}))
             @if subscription.is_enabled() {
-                (form("pause", "", "Pause", html! { label.hidden for="reason" { "Reason" } input #reason name="reason" placeholder="reason"; }))
+                (form("pause", "", "Pause", html! { @if !visitor.is_owner() { label.hidden for="reason" { "Reason" } input #reason name="reason" placeholder="reason"; } }))
             } @else {
                 (form("resume", "main", "Resume", html! { span.check { input #skip name="skip_backlog" type="checkbox" value="on"; " " label for="skip" { "discard queued deliveries" } } }))
             }

@@ -10,7 +10,10 @@ use crate::{
     page::{
         PageError, complaint, deliveries as log, docs, form_token, layout, next_link, receivers as shown,
         session::{Fields, Visitor},
-        subscriptions::{actions::actions, form::Values},
+        subscriptions::{
+            actions::actions,
+            form::{Values, body_of},
+        },
         text::{broken, inert},
     },
     problem::Problem,
@@ -18,7 +21,7 @@ use crate::{
         self, Receiver, ReceiverFilter,
         words::{duration, state_of},
     },
-    subscriptions::Subscription,
+    subscriptions::{self, Subscription},
 };
 use axum::http::StatusCode;
 use maud::{Markup, html};
@@ -100,7 +103,7 @@ fn words(one: &Receiver) -> String {
 /// Returns what the state means for the customer. Empty if nothing is wrong.
 fn explanation(one: &Receiver) -> &'static str {
     match one.state.as_str() {
-        "failing" => "Your endpoint fails. Events are kept and sent again.",
+        "failing" => "Requests to your endpoint fail. Events are kept and sent again.",
         "disabled" => "The endpoint failed for days, and is paused. Events are kept until you resume it.",
         "gave_up" => "Some events could not be delivered. You can redeliver them.",
         "rejecting" => "Your endpoint works, but does not accept some events.",
@@ -170,8 +173,13 @@ pub async fn detail(
             }
             (actions(visitor, subscription, &receiver))
             h2 { "Last deliveries" }
-            div #told data-live { (log::table(visitor, &told.items, &HashMap::from([(id, subscription.title())]))) }
-            p { a href=(visitor.link(&format!("/deliveries?subscription={id}"))) { "All deliveries" } }
+            div #told data-live {
+                @if told.items.is_empty() { p { "Nothing has been sent yet. Send a test event to try your endpoint." } }
+                @else {
+                    (log::table(visitor, &told.items, &HashMap::from([(id, subscription.title())])))
+                    p { a href=(visitor.link(&format!("/deliveries?subscription={id}"))) { "All deliveries" } }
+                }
+            }
             h2 #edit { "Edit" }
             form.panel method="post" action=(path) {
                 (form_token(visitor))
@@ -233,8 +241,8 @@ fn boxes(chosen: &[&str], types: &[docs::Listed], invalid: Option<&str>) -> Mark
         html! {
             p.check {
                 input id=(id) name="events" type="checkbox" value=(value) checked[chosen.contains(&value)];
-                " " label for=(id) { (label) }
-                @if let Some(description) = description { " " span.hint.any { (inert(description)) } }
+                label for=(id) { (label) }
+                @if let Some(description) = description { span.hint.any { (inert(description)) } }
             }
         }
     };
@@ -267,6 +275,25 @@ pub fn keep_own(members: &mut Map<String, Value>, fields: &Fields) -> Result<(),
     }
     members.retain(|name, _| OPTIONS.contains(&name.as_str()));
     Ok(())
+}
+
+/// Adds an endpoint. If URLs of this owner must confirm, it confirms by a handshake.
+///
+/// # Errors
+/// The errors of the SQL API, with the name of the field.
+pub async fn add(
+    visitor: &mut Visitor,
+    mut members: Map<String, Value>,
+) -> Result<(i64, Option<String>), Problem> {
+    let body = body_of(members.clone());
+    match subscriptions::subscribe(&mut visitor.work, &body).await {
+        Err(problem) if problem.field.as_deref() == Some("verification") => {
+            visitor.work.restart().await?;
+            members.insert("verification".to_owned(), "handshake".into());
+            subscriptions::subscribe(&mut visitor.work, &body_of(members)).await
+        }
+        made => made,
+    }
 }
 
 #[cfg(test)]

@@ -46,7 +46,6 @@ async fn errors_say_nothing_of_the_machine() {
 
     is_ours(&get("/nowhere").await, 404);
     is_ours(&get("/subscriptions/77").await, 404);
-    is_ours(&get("/deliveries?limit=0").await, 400);
     is_ours(&post("/subscriptions", &format!("name={}", "x".repeat(300_000))).await, 413);
     is_ours(&admin.ask("PUT", &session, None, &[], None).await, 405);
     for path in

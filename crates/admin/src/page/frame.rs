@@ -86,8 +86,7 @@ pub fn document(
 pub fn closed(settings: &PortalSettings, title: &str, more: &str) -> Response {
     let content = html! {
         h1 { (title) }
-        div.note.bad role="alert" {
-            p { b { (title) } }
+        div.note role="alert" {
             p { (more) " Go back to " (inert(settings.name())) " and open the page again." }
         }
     };

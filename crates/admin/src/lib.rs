@@ -25,6 +25,7 @@ pub mod deliveries;
 pub mod events;
 pub mod extract;
 pub mod guard;
+mod headers;
 pub mod health;
 pub mod metrics;
 pub mod options;

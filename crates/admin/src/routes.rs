@@ -5,7 +5,7 @@
 //! security headers, and call [`guard::admit`].
 
 use crate::{
-    State, deliveries, events, guard, health, metrics, page, policy, portal_links, problem::Problem,
+    State, deliveries, events, guard, headers, health, metrics, page, portal_links, problem::Problem,
     receivers, subscriptions, tokens,
 };
 use axum::{
@@ -106,7 +106,7 @@ pub fn router(state: &State) -> Router<State> {
         })
         .layer(from_fn_with_state(state.clone(), guard::admit))
         .layer(from_fn_with_state(state.clone(), page::portal::dress))
-        .layer(from_fn_with_state(state.clone(), policy::protect))
+        .layer(from_fn_with_state(state.clone(), headers::protect))
         .layer(from_fn_with_state(state.clone(), count))
         .layer(from_fn(no_panic))
 }

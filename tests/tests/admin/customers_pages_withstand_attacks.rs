@@ -1,4 +1,4 @@
-//! Promise: the page of a customer withstands other customers, and those who have lost their access.
+//! Promise: the page of a customer withstands other customers, and those who lost their access.
 //! Its errors are pages in the customer's words, and one customer leaves places to others.
 
 use e2e::{

@@ -86,8 +86,8 @@ impl World {
             .await
     }
 
-    /// Gives every subscription the scope `all`, as subscriptions of version 0.2 have: the orders of
-    /// the world have no owner.
+    /// Gives every subscription the scope `all`, as subscriptions of version 0.2 have. The orders
+    /// of the world have no owner.
     ///
     /// # Panics
     /// If the statement fails.

@@ -1,6 +1,6 @@
 //! Symmetric secrets: `whsec_` and the base64 of the key.
 
-use crate::signer::{Signer, keyed};
+use crate::signer::{self, PREFIX, Signer, keyed};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::Hmac;
 use sha2::Sha256;
@@ -8,8 +8,6 @@ use std::fmt;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// The prefix of a symmetric secret.
-pub const PREFIX: &str = "whsec_";
 /// Minimum and maximum length of a key, in bytes after decoding.
 pub const KEY_BYTES_MIN: usize = 24;
 pub const KEY_BYTES_MAX: usize = 64;
@@ -64,7 +62,7 @@ impl Secret {
     /// Returns the `whsec_…` text. Show it to its owner once, and store it where it cannot be read
     /// by others.
     pub fn reveal(&self) -> String {
-        text(&self.0).to_string()
+        signer::text(&self.0).to_string()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -80,11 +78,6 @@ impl Secret {
     pub(crate) fn keyed(&self) -> Hmac<Sha256> {
         keyed(self.bytes())
     }
-}
-
-/// Returns the text of a key.
-pub(crate) fn text(key: &[u8]) -> Zeroizing<String> {
-    Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(key)))
 }
 
 #[cfg(test)]

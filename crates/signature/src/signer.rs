@@ -1,12 +1,19 @@
 //! Signers that are prepared from keys.
 
-use crate::secret;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, SigningKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::{fmt, sync::OnceLock};
 use zeroize::Zeroizing;
+
+/// How the text of a symmetric key begins.
+pub(crate) const PREFIX: &str = "whsec_";
+
+/// Returns the text of a key.
+pub(crate) fn text(key: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(key)))
+}
 
 /// The message that a signature covers: one attempt of one delivery.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +62,7 @@ impl Symmetric {
     }
 
     fn text(&self) -> &Hmac<Sha256> {
-        let make = || Box::new(keyed(secret::text(&self.key).as_bytes()));
+        let make = || Box::new(keyed(text(&self.key).as_bytes()));
         self.states().text.get_or_init(make)
     }
 }

@@ -129,7 +129,8 @@ async fn in_one_poll() {
     let witness = database.client().await;
     let config = database.url().parse().expect("a URL");
     let mut reader = connect(&config, Purpose::Reader, Watch::default()).await.expect("a session");
-    let Frozen { transaction, snapshot, ring, .. } = freeze(&mut reader, Schema::V0_3).await.expect("a snapshot");
+    let Frozen { transaction, snapshot, ring, .. } =
+        freeze(&mut reader, Schema::V0_3).await.expect("a snapshot");
     let mut cursor = Cursor::new(snapshot, ring);
     transaction.commit().await.expect("it was open");
     let mut writers = Writers::new(&database, 6).await;

@@ -1,5 +1,5 @@
-//! Promise: a customer with a token gets events of that customer, whatever the customer subscribes
-//! to, changes, redelivers, pulls or reads.
+//! Promise: a customer with a token gets only events of that customer. The customer may subscribe,
+//! change, redeliver, pull and read.
 
 use e2e::{
     PATIENCE,
@@ -50,16 +50,16 @@ impl Shop {
         answer.json()["id"].as_i64().expect("a number")
     }
 
-    /// Changes rows of customers 7 and 8, of nobody, and of the internal table. The event of
+    /// Changes rows of customers 7 and 8, of no owner, and of the internal table. The event of
     /// customer 7 comes last.
     async fn change(&self, id: i64) {
         self.world
             .database
             .run(&format!(
                 "insert into invoice values ({id}0, 8, 'of customer 8');
-                 insert into employee values ({id}, 'of nobody');
+                 insert into employee values ({id}, 'of no owner');
                  insert into fraud_score values ({id}, 7, 'internal');
-                 insert into orders values ({id}, 'of nobody');
+                 insert into orders values ({id}, 'of no owner');
                  update invoice set note = 'still of customer 8' where id = {id}0;
                  insert into invoice values ({id}, 7, 'of customer 7')"
             ))
@@ -90,7 +90,7 @@ impl Shop {
 }
 
 fn names_nothing_of_others(answer: &Answer) {
-    for word in ["customer 8", "of nobody", "internal", "fraud", "employee", "salaries"] {
+    for word in ["customer 8", "of no owner", "internal", "fraud", "employee", "salaries"] {
         assert!(!answer.text.contains(word), "{word}: {answer:?}");
     }
 }
@@ -140,7 +140,7 @@ async fn an_event_that_never_matched_is_not_redelivered() {
     let id = shop.subscribe("/ok/seven", json!(["*"])).await;
     shop.change(1).await;
     shop.got_only_own("/ok/seven", 1).await;
-    for note in ["of customer 8", "of nobody", "internal"] {
+    for note in ["of customer 8", "of no owner", "internal"] {
         let event = shop.event(note).await;
         let path = format!("/v1/deliveries/{event}/{id}/redeliver");
         let refused = shop.admin.post(&path, &shop.seven, "").await;
@@ -248,7 +248,7 @@ async fn a_customer_reads_and_pulls_only_own_events() {
         names_nothing_of_others(&answer);
         assert!(answer.text.contains("invoice.created"), "{path}: {answer:?}");
     }
-    for note in ["of customer 8", "of nobody", "internal"] {
+    for note in ["of customer 8", "of no owner", "internal"] {
         let event = shop.event(note).await;
         let answer = shop.admin.get(&format!("/v1/events/{event}"), &shop.seven).await;
         assert_eq!(answer.status, 404, "{note}: {answer:?}");

@@ -4,9 +4,9 @@
 //! Each figure that depends on the machine is a ratio of two variants that take turns in one run;
 //! the value is the median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000)
 //! set the size. Arguments name the parts to run: `drain fanout latency admin memory idle disk
-//! statistics crowd fairness filters views pinned rejections scripts tenants`, default all. A number
-//! after `pinned` is its minutes. `owners`, `subscriptions` or `hanging` after `tenants` runs that part
-//! of it alone.
+//! statistics crowd fairness filters views pinned rejections scripts tenants`, default all. A
+//! number after `pinned` is its minutes. `owners`, `subscriptions` or `hanging` after `tenants`
+//! runs that part of it alone.
 
 mod admin;
 mod bare;

@@ -1,6 +1,9 @@
 //! Signing keys of both kinds.
 
-use crate::{InvalidKeyPair, InvalidSecret, KeyPair, Secret, key_pair, secret, signer::Signer};
+use crate::{
+    InvalidKeyPair, InvalidSecret, KeyPair, Secret, key_pair,
+    signer::{self, Signer},
+};
 use thiserror::Error;
 
 /// A subscription's secret: a symmetric key or a key pair.
@@ -27,7 +30,7 @@ impl Key {
     /// # Errors
     /// Returns [`InvalidKey`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
-        if text.starts_with(secret::PREFIX) {
+        if text.starts_with(signer::PREFIX) {
             Ok(Self::Secret(Secret::parse(text)?))
         } else if text.starts_with(key_pair::PAIR_PREFIX) {
             Ok(Self::Pair(KeyPair::parse(text)?))

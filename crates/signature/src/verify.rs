@@ -1,8 +1,8 @@
 //! The receiver's side of Standard Webhooks: checks a signature and reports why it does not match.
 
 use crate::{
-    InvalidKeyPair, InvalidPublicKey, InvalidSecret, KeyPair, Message, PublicKey, Secret, key_pair, secret,
-    signer::{mac_v1, signed_bytes},
+    InvalidKeyPair, InvalidPublicKey, InvalidSecret, KeyPair, Message, PublicKey, Secret, key_pair,
+    signer::{self, mac_v1, signed_bytes},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::Signature;
@@ -78,7 +78,7 @@ impl Verifier {
     /// # Errors
     /// Returns [`InvalidVerifier`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, InvalidVerifier> {
-        if text.starts_with(secret::PREFIX) {
+        if text.starts_with(signer::PREFIX) {
             Ok((&Secret::parse(text)?).into())
         } else if text.starts_with(key_pair::PUBLIC_PREFIX) {
             Ok(PublicKey::parse(text)?.into())

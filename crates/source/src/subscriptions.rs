@@ -64,7 +64,7 @@ pub async fn load(
         client.query_rows(&of_subscriptions, params)
     )?;
     let mut secrets = secrets.into_iter().peekable();
-    let (mut shared, mut subscriptions) = (Shared::default(), Subscriptions::new());
+    let (mut shared, mut subscriptions) = (CommonValues::default(), Subscriptions::new());
     while let Some(row) = rows.next().await? {
         let id = row.try_get(0)?;
         let mut own = Secrets::default();
@@ -143,7 +143,7 @@ impl Secrets {
 
 /// Values that many subscriptions have in common. They share the memory.
 #[derive(Default)]
-struct Shared {
+struct CommonValues {
     owners: HashSet<Arc<str>>,
     patterns: HashSet<Arc<[Pattern]>>,
     retries: HashSet<Arc<[Duration]>>,
@@ -181,7 +181,7 @@ fn patterns(id: i64, texts: &[Option<&str>]) -> Vec<Pattern> {
 fn subscription(
     row: &Row,
     secrets: Secrets,
-    shared: &mut Shared,
+    shared: &mut CommonValues,
 ) -> Result<Subscription, tokio_postgres::Error> {
     let (id, url): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
     let mut problem = None;

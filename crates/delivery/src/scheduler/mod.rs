@@ -229,7 +229,7 @@ pub struct Scheduler {
     overflow: Overflow,
     /// Deliveries started since this scheduler was created.
     started: u64,
-    pace: route::Pace,
+    pace: route::StartRate,
     /// Set while memory is over its limit: the start of the current check, and `started` at that
     /// time.
     over_since: Option<(Duration, u64)>,
@@ -273,7 +273,7 @@ impl Scheduler {
             pending: None,
             overflow: Overflow::default(),
             started: 0,
-            pace: route::Pace::default(),
+            pace: route::StartRate::default(),
             over_since: None,
             due_asked: HashSet::new(),
             swept_at: Duration::ZERO,

@@ -31,7 +31,7 @@ const MOVING_MIN: u64 = FRESH_SUM_MAX as u64 / 50;
 
 /// How fast all send queues together start deliveries.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct StartRate {
     /// Start of the present measurement, and the number of starts until then.
     since: Duration,
     started: u64,
@@ -238,7 +238,7 @@ impl Scheduler {
             let is_old = elapsed >= 10 * STALL;
             let wanted = MOVING_MIN as f64 * elapsed.div_duration_f64(STALL);
             let is_fast = is_old || (self.started - self.pace.started) as f64 >= wanted;
-            self.pace = Pace { since: now.at, started: self.started, is_fast };
+            self.pace = StartRate { since: now.at, started: self.started, is_fast };
         }
         self.pace.is_fast
     }

@@ -53,7 +53,8 @@ async fn errors_say_nothing_of_the_machine() {
     {
         for method in ["GET", "POST"] {
             let answer = admin.ask(method, &format!("{session}{path}"), None, &FORM, None).await;
-            is_ours(&answer, 404);
+            // A form about a delivery names the bad event id.
+            is_ours(&answer, if method == "POST" && path.starts_with("/deliveries") { 422 } else { 404 });
             assert!(!answer.headers.contains_key("set-cookie") && !answer.headers.contains_key("location"));
         }
     }

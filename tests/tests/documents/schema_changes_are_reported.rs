@@ -139,7 +139,7 @@ async fn of_two_databases_and_of_a_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_compared_ends_with_2() {
     let (old, _new) = two().await;
-    old.run("create role clerk login; select webhook_grant('clerk', 'reader'); create role stranger login; create role alice login; select webhook_grant('alice', 'subscriber')").await;
+    old.run("create role clerk login; select webhook_grant('clerk', 'reader'); create role stranger login; create role alice login; select webhook_grant('alice', 'publisher')").await;
     let plain = old.cluster.empty_database("plain").await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str, text: &str| {

@@ -99,21 +99,33 @@ pub fn ended(settings: &PortalSettings) -> Response {
 }
 
 /// Words that customers have no use for. A message with one of them is for programmers.
-const TECHNICAL: [&str; 8] = [
-    "webhook.",
-    "webhook_",
-    "webhookd",
-    "daemon",
-    "permission denied",
-    "postgres",
-    "database",
-    "subscription",
-];
+const TECHNICAL: [&str; 7] =
+    ["webhook.", "webhook_", "webhookd", "daemon", "permission denied", "postgres", "database"];
 
-/// Reports whether a message is for people. What it quotes, such as a URL, may be anything.
-fn is_plain(text: &str) -> bool {
-    let text = text.split('"').step_by(2).collect::<Vec<_>>().join("\"").to_lowercase();
-    !TECHNICAL.iter().any(|word| text.contains(word))
+/// Returns a message for people, or `None` if it is for programmers. What it quotes, such as a URL,
+/// may be anything.
+fn plain(text: &str) -> Option<String> {
+    let mut parts: Vec<String> = text.split('"').map(str::to_owned).collect();
+    for part in parts.iter_mut().step_by(2) {
+        let lower = part.to_lowercase();
+        if TECHNICAL.iter().any(|word| lower.contains(word)) {
+            return None;
+        }
+        *part = part.replace("subscription", "endpoint").replace("Subscription", "Endpoint");
+    }
+    Some(parts.join("\""))
+}
+
+/// Returns a limit of the owner in words.
+fn limit(detail: &str) -> Option<String> {
+    let (name, rest) = detail.split_once(": ")?;
+    let what = match name {
+        "subscriptions" => "endpoints",
+        "queued" => "deliveries that wait",
+        _ => return None,
+    };
+    let number = rest.rsplit_once("at most ")?.1.split(' ').next()?;
+    Some(format!("You can have at most {number} {what}."))
 }
 
 /// Returns a problem in words for customers.
@@ -126,8 +138,9 @@ pub fn said(problem: &Problem) -> Problem {
         sqlstate: None,
         ..problem.clone()
     };
-    let (detail, hint) = (problem.detail.as_deref().filter(|text| is_plain(text)), problem.hint.as_deref());
-    let hint = hint.filter(|text| is_plain(text));
+    let detail = problem.detail.as_deref().and_then(|text| limit(text).or_else(|| plain(text)));
+    let hint = problem.hint.as_deref().and_then(plain);
+    let (detail, hint) = (detail.as_deref(), hint.as_deref());
     match status {
         _ if status.is_server_error() => {
             let detail = "This page is not available at the moment.";
@@ -166,6 +179,12 @@ mod tests {
             problem(422, "url: \"https://a.example/webhook_in\" has a port", "Call webhook_x().");
         assert_eq!((detail.as_str(), hint), ("url: \"https://a.example/webhook_in\" has a port", None));
         assert_eq!(problem(403, "permission denied for schema webhook", "Wait.").0, "You cannot do this.");
+        let many = "subscriptions: owner \"t1\" can have at most 5";
+        assert_eq!(problem(422, many, "x").0, "You can have at most 5 endpoints.");
+        assert_eq!(
+            problem(409, "subscription \"subscription\" is there", "x").0,
+            "endpoint \"subscription\" is there"
+        );
         assert_eq!(problem(500, "x", "y").0, "This page is not available at the moment.");
         let role = Problem::new(StatusCode::FORBIDDEN, "cannot act as the role tenants").hint("Grant it.");
         let said = said(&role);

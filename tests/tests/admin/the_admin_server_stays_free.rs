@@ -114,20 +114,27 @@ async fn its_sessions_stand_back() {
             let is_lowered =
                 |(own, session): &&(i32, Option<i32>)| *own == lowered && session.is_none_or(|of| of == 10);
             let nice = sessions.iter().filter(is_lowered).count();
-            // One session for requests, one for polls. If the run itself is as nice and the kernel
-            // has no autogroups, all of them are.
-            if nice == 2 || (nice == sessions.len() && nice > 2 && lowered == started_with) {
-                return sessions;
+            // Requests that follow each other closely may open a second session. If the run itself
+            // is as nice, the process does not show which sessions have begun.
+            let begun = if lowered == started_with {
+                nice
+            } else {
+                sessions.iter().filter(|(own, _)| *own == lowered).count()
+            };
+            // At least one session for requests, and one for polls.
+            if nice >= 2 && nice == begun {
+                return (sessions, nice);
             }
         }
     };
-    let sessions = timeout(PATIENCE, all).await.expect("both stand back");
+    let (sessions, nice) = timeout(PATIENCE, all).await.expect("they stand back");
     assert!(sessions.len() > 4, "{sessions:?}");
     let has_sessions = sessions.iter().all(|(_, session)| session.is_some());
     if has_sessions || lowered != started_with {
         let is_rest =
             |(own, session): &&(i32, Option<i32>)| *own == started_with && session.is_none_or(|of| of == 0);
-        assert_eq!(sessions.iter().filter(is_rest).count(), sessions.len() - 2, "{sessions:?}");
+        let rest = sessions.iter().filter(is_rest).count();
+        assert!(rest > 4 && rest == sessions.len() - nice, "{sessions:?}");
     }
 }
 

@@ -462,6 +462,7 @@ async fn a_life_through_each() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     world.database.run("alter role alice login").await;
+    world.orders_belong_to("alice").await;
     let alice = token(&world.database, &["--role", "alice"]);
     let admin = Admin::start(&world.database, &[]).await;
     let document = admin.ask("GET", "/v1/openapi.json", None, &[], None).await.text;

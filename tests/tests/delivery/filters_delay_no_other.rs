@@ -43,6 +43,8 @@ impl Drop for Hanging {
 /// Starts a daemon, and lets it evaluate a filter in Postgres for order 1.
 async fn warm(world: &World, paths: &[&str]) -> Daemon {
     let daemon = Daemon::start(&world.database).await;
+    // The reader itself evaluates what it recovers.
+    daemon.process().wait_for_line(|line| line.contains("outbox.recovers"), PATIENCE).await;
     world.insert_orders(1, 1).await;
     for path in paths {
         world.receiver.wait_for(path, 1, PATIENCE).await;

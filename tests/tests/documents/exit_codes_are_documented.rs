@@ -97,10 +97,11 @@ impl Runs {
     }
 }
 
-/// Roles: `clerk` is a reader, `ops` an admin, `stranger` nothing.
+/// Roles: `clerk` is a reader, `ops` an admin, `tenants` a subscriber, `stranger` nothing.
 const ROLES: &str = "
     create role clerk login; select webhook_grant('clerk', 'reader');
     create role ops login; select webhook_grant('ops', 'admin');
+    create role tenants; select webhook_grant('tenants', 'subscriber');
     create role stranger login";
 
 /// The commands that connect: no server (1), no extension (3), wrong usage (2).
@@ -209,6 +210,7 @@ async fn each_code_is_seen() {
     runs.ends(2, &["token", "list", "--database-url", &stranger], "");
     let key = folder.path().join("webhookd.key").to_str().expect("a path of text").to_owned();
     with_key(&mut runs, &world.database, &bare, &key);
+    links(&mut runs, folder.path(), &world.database, &bare, &closed);
     schemas(&mut runs, &world.database, &bare).await;
     delivering(&mut runs, &world, &id).await;
     receivers(&mut runs).await;
@@ -224,6 +226,19 @@ fn with_key(runs: &mut Runs, database: &Database, bare: &Database, key: &str) {
     let other = format!("{key}.other");
     runs.ends(0, &["keygen", &other], "");
     runs.ends(1, &["rekey", "--database-url", &url, "--key-file", &other], "");
+}
+
+/// `portal-link`: without the settings it needs, and with them.
+fn links(runs: &mut Runs, folder: &std::path::Path, database: &Database, bare: &Database, closed: &str) {
+    let file = folder.join("portal.toml");
+    std::fs::write(&file, "[portal]\nurl = \"https://hooks.example.com\"\nrole = \"tenants\"\n")
+        .expect("it can be written");
+    let file = file.to_str().expect("a path of text");
+    let url = database.url();
+    runs.ends(2, &["portal-link", "tenant-7", "--database-url", &url], "");
+    for (code, url) in [(0, url.as_str()), (1, closed), (3, &bare.url())] {
+        runs.ends(code, &["portal-link", "tenant-7", "--config", file, "--database-url", url], "");
+    }
 }
 
 async fn schemas(runs: &mut Runs, database: &Database, bare: &Database) {

@@ -179,11 +179,11 @@ async fn the_documents_are_valid() {
              select webhook_watch('shown', payload => 'shown_json');
              insert into webhook.event_type (type, description) values ('invoice.paid', E'by "hand"\n🚀');
              insert into webhook.event_type (type, data_schema, example) values ('invoice.due', '{"type":"object","required":["no"]}', '{"no":"2026-17"}');
-             create role tenant; select webhook_grant('tenant', 'subscriber')"##,
+             create role clerk; select webhook_grant('clerk', 'reader')"##,
         )
         .await
         .unwrap();
-    client.batch_execute("set role tenant").await.unwrap();
+    client.batch_execute("set role clerk").await.unwrap();
     let openapi = text(&client, "select webhook_openapi()::text").await;
     let asyncapi = text(&client, "select webhook_asyncapi()::text").await;
     client.batch_execute("reset role").await.unwrap();

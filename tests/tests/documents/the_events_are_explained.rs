@@ -19,7 +19,8 @@ const TABLES: &str = r#"
     comment on table orders is 'What customers buy';
     comment on column orders.total is 'In euros, with <b>tax</b>';
     comment on column orders.state is E'<script>alert(1)</script> \u202edehsup\u202c';
-    select webhook_watch('orders', noun => 'order', exclude => '{secret_note}');
+    create function owner_of(orders) returns text language sql immutable return 'alice';
+    select webhook_watch('orders', noun => 'order', exclude => '{secret_note}', owner_function => 'owner_of');
     insert into webhook.event_type (type, description, data_schema, example) values
         ('invoice.paid', 'An invoice was paid', '{"type":"object","required":["number"],"properties":{"number":{"type":"string","description":"As printed"}}}',
          '{"number":"2026-17"}');
@@ -77,8 +78,8 @@ async fn started() -> (Database, Admin) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_documents_say() {
     let (database, admin) = started().await;
-    let alice = token(&database, &["--role", "alice"]);
-    let list = show(&admin, "/docs", &alice).await;
+    let clerk = token(&database, &["--role", "clerk"]);
+    let list = show(&admin, "/docs", &clerk).await;
     assert_eq!(list.status, 200);
     for words in [
         "/docs/order.created",
@@ -93,11 +94,11 @@ async fn what_the_documents_say() {
     for (words, found) in
         [("INVOICE", 1), ("customers%20buy", 4), ("order.up", 1), ("nothing%20like%20it", 0), ("", 6)]
     {
-        let answer = show(&admin, &format!("/docs?q={words}"), &alice).await;
+        let answer = show(&admin, &format!("/docs?q={words}"), &clerk).await;
         assert_eq!(answer.text.matches("<th scope=\"row\"><a href=\"/docs/").count(), found, "{words}");
     }
 
-    let page = show(&admin, "/docs/order.updated", &alice).await;
+    let page = show(&admin, "/docs/order.updated", &clerk).await;
     assert_eq!(page.status, 200);
     let shown = rows(&page.text);
     let row = |name: &str| {
@@ -130,15 +131,15 @@ async fn what_the_documents_say() {
     assert!(plain(&page.text).contains(&example), "the document's example, to the byte: {example}");
     assert!(plain(&page.text).contains(of_type["description"].as_str().expect("a description")));
     let schema = database.text("select webhook_event_schema('order.updated')::text").await.expect("a schema");
-    assert_eq!(show(&admin, "/docs/order.updated/schema.json", &alice).await.text, schema);
+    assert_eq!(show(&admin, "/docs/order.updated/schema.json", &clerk).await.text, schema);
     for (name, function) in [("openapi.json", "webhook_openapi"), ("asyncapi.json", "webhook_asyncapi")] {
-        let taken = show(&admin, &format!("/docs/documents/{name}"), &alice).await;
+        let taken = show(&admin, &format!("/docs/documents/{name}"), &clerk).await;
         assert_eq!(Some(taken.text.clone()), database.text(&format!("select {function}()::text")).await);
         assert_eq!(taken.header("content-disposition"), format!("attachment; filename=\"{name}\""));
         assert_eq!(taken.header("content-type"), "application/json");
     }
     assert_eq!(
-        show(&admin, "/docs/openapi.json", &alice).await.status,
+        show(&admin, "/docs/openapi.json", &clerk).await.status,
         200,
         "an event type may be called so"
     );
@@ -148,7 +149,7 @@ async fn what_the_documents_say() {
         "/docs/documents/x.json",
         "/docs/order.nothing/schema.json",
     ] {
-        assert_eq!(show(&admin, path, &alice).await.status, 404, "{path}");
+        assert_eq!(show(&admin, path, &clerk).await.status, 404, "{path}");
     }
 }
 

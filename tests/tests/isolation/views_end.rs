@@ -10,8 +10,8 @@ const SUBSCRIPTIONS: i64 = 2_000;
 
 /// Half of them have a filter that no event passes.
 const MANY: &str = "
-    insert into webhook.subscription (name, url, events, filter)
-    select 'many ' || i, 'http://127.0.0.1:9/' || i, '{*}', case when i % 2 = 0 then '$.data.id == -1'::jsonpath end
+    insert into webhook.subscription (name, url, events, scope, filter)
+    select 'many ' || i, 'http://127.0.0.1:9/' || i, '{*}', 'all', case when i % 2 = 0 then '$.data.id == -1'::jsonpath end
     from generate_series(1, 2000) i";
 
 /// The checkpoint of a daemon that has ended.

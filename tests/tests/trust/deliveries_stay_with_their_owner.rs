@@ -126,8 +126,10 @@ async fn queued_deliveries_are_not_sent_to_another_owner() {
     emit(&world, "thing.made", "'a'", (1, 20)).await;
     world.database.until("select count(*) = 20 from webhook.queue", PATIENCE).await;
     give(&world, id, "b").await;
+    let queued = "select count(*) from webhook.queue";
+    assert_eq!(world.database.number(queued).await, 0, "they go with their owner");
     emit(&world, "thing.made", "'b'", (21, 22)).await;
-    world.database.until("select count(*) = 22 from webhook.queue", PATIENCE).await;
+    world.database.until("select count(*) = 2 from webhook.queue", PATIENCE).await;
     world.database.run(&format!("select webhook_resume({id})")).await;
     world.receiver.wait_for("/ok/x", 2, PATIENCE).await;
     resolved(&world).await;

@@ -57,8 +57,8 @@ async fn from_the_first_table_to_the_last_delivery() {
     let owner = session(database, "shop_owner").await;
     owner
         .batch_execute(
-            "create table shop.sale (id int primary key, total numeric);
-             select webhook_watch('shop.sale', noun => 'sale');
+            "create table shop.sale (id int primary key, total numeric, seller text not null default 'partner');
+             select webhook_watch('shop.sale', noun => 'sale', owner_column => 'seller');
              grant usage on schema shop to shop_app;
              grant insert, update on shop.sale to shop_app",
         )
@@ -96,7 +96,9 @@ async fn from_the_first_table_to_the_last_delivery() {
             .await
             .expect("the application may write");
     }
-    app.batch_execute("update shop.sale set total = 2").await.unwrap_or_else(|e| panic!("{}", describe(&e)));
+    let others = "insert into shop.sale select i, 1.5, 'other_partner' from generate_series(201, 210) i;
+                  update shop.sale set total = 2 where seller = 'partner'";
+    app.batch_execute(others).await.unwrap_or_else(|e| panic!("{}", describe(&e)));
     world.receiver.wait_for("/ok/partner", 40, PATIENCE).await;
     world.receiver.wait_for("/status/500/other", 10, PATIENCE).await;
 

@@ -277,7 +277,8 @@ pub fn keep_own(members: &mut Map<String, Value>, fields: &Fields) -> Result<(),
     Ok(())
 }
 
-/// Adds an endpoint. If URLs of this owner must confirm, it confirms by a handshake.
+/// Adds an endpoint. If URLs of this owner must confirm, it confirms with its answer to a ping, which
+/// most receivers can give.
 ///
 /// # Errors
 /// The errors of the SQL API, with the name of the field.
@@ -289,7 +290,7 @@ pub async fn add(
     match subscriptions::subscribe(&mut visitor.work, &body).await {
         Err(problem) if problem.field.as_deref() == Some("verification") => {
             visitor.work.restart().await?;
-            members.insert("verification".to_owned(), "handshake".into());
+            members.insert("verification".to_owned(), "ping".into());
             subscriptions::subscribe(&mut visitor.work, &body_of(members)).await
         }
         made => made,

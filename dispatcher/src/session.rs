@@ -214,7 +214,9 @@ impl Session {
         let mut pipeline = Pipeline::start(parts, settings, sender);
         let lost = tokio::select! {
             () = shutdown.cancelled() => None,
-            error = pipeline.reader_ended() => Some(error),
+            // An update renames the leader's lock, and the reader may notice first.
+            error = pipeline.reader_ended() =>
+                Some(if is_updated(&control, schema).await { Error::Updated } else { error }),
             () = link_ended.cancelled() => Some(Error::ConnectionLost),
             () = updated(&control, schema) => Some(Error::Updated),
             error = left_behind(&settings.database, &history) => Some(error),
@@ -247,13 +249,22 @@ impl Session {
 async fn updated(control: &Client, schema: Schema) {
     while schema.is_outdated() {
         sleep(UPDATED_INTERVAL).await;
-        let version = control.query_opt(VERSION, &[]).await.ok().flatten();
-        let now = version.and_then(|row| Schema::of(row.try_get(0).ok()?));
-        if now.is_some_and(|now| now != schema) {
+        if is_updated(control, schema).await {
             return;
         }
     }
     std::future::pending().await
+}
+
+/// Reports whether an outdated schema has been updated. A silent server has said nothing.
+async fn is_updated(control: &Client, schema: Schema) -> bool {
+    if !schema.is_outdated() {
+        return false;
+    }
+    let version = timeout(Duration::from_secs(1), control.query_opt(VERSION, &[])).await;
+    let row = version.ok().and_then(Result::ok).flatten();
+    let now = row.and_then(|row| Schema::of(row.try_get(0).ok()?));
+    now.is_some_and(|now| now != schema)
 }
 
 /// Returns the slot to which attempts are written until the reader has read the ring.

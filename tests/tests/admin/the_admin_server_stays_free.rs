@@ -68,6 +68,10 @@ async fn a_slow_statement_delays_no_other_request() {
         (token(&world.database, &["--role", "ops"]), token(&world.database, &["--role", "clerk"]));
     let id = world.subscribe("/ok").await;
     let admin = Admin::start(&world.database, &[]).await;
+    // A new token needs a transaction of its own, which may have the turn. A known one needs none.
+    assert_eq!(admin.get("/v1/subscriptions", &ops).await.status, 200);
+    let none = "select not exists (select from pg_stat_activity where usename = 'daemon' and xact_start is not null)";
+    world.database.until(none, PATIENCE).await;
     let holder = world.database.client().await;
     holder
         .batch_execute(&format!("begin; select from webhook.subscription where id = {id} for update"))

@@ -7,11 +7,20 @@
 -- whether these may see all types (webhook.sees_all_types), and call the functions here as the
 -- extension's owner, because schema and watches are not public.
 
+-- What the owners of events are told of a type that nobody has described: the names of tables are
+-- not theirs to know, but comments are written for readers.
+create function webhook.comments_of(event_type text) returns text
+    language sql stable set search_path = pg_catalog, pg_temp
+    return (select string_agg(distinct obj_description(s.relation, 'pg_class'), E'\n') from webhook.sources(event_type) s);
+comment on function webhook.comments_of(text) is 'The comments of the watched tables that emit an event type';
+
 -- Event types with their descriptions; a description that a user has written comes first.
 create function webhook.described_types(all_types boolean) returns table (type text, description text)
     language sql stable set search_path = pg_catalog, pg_temp
 begin atomic
-    select t.type, case when t.description is not distinct from t.derived then webhook.derived_description(t.type) else t.description end
+    select t.type, case when t.description is distinct from t.derived then t.description
+                        when all_types then webhook.derived_description(t.type)
+                        else webhook.comments_of(t.type) end
     from webhook.event_type t
     where all_types or webhook.is_offered(t.type);
 end;

@@ -30,7 +30,9 @@ begin
     delete from webhook.subscription s where s.id = any (ids);
     delete from webhook.token t
     where webhook.is_named(t.owner, t.owner_role, wanted)
-       or t.owner is null and webhook.is_named(t.role::text, t.role_oid, wanted);
+       -- A role that can read every event is no owner, though it may have the name of one.
+       or t.owner is null and webhook.is_named(t.role::text, t.role_oid, wanted)
+          and not coalesce(webhook.may_see_all(t.role_oid), false);
     delete from webhook.portal_link l where webhook.is_named(l.owner, l.owner_role, wanted);
     delete from webhook.owner_limit l where l.owner <> '*' and webhook.is_named(l.owner, l.owner_role, wanted);
     return webhook.blank_events('owner', wanted);

@@ -53,7 +53,7 @@ declare
     links_max constant integer := 1000;
     ends timestamptz;
 begin
-    if create_portal_link.owner is null or create_portal_link.owner in ('', '*') then
+    if create_portal_link.owner is null then
         raise exception using errcode = 'invalid_parameter_value', message = 'owner: must name one owner',
             hint = 'Pass the owner of the events, such as a tenant of the application.';
     elsif coalesce(create_portal_link.minutes not between 1 and 1440, true) then

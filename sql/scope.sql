@@ -56,11 +56,11 @@ select s.id as subscription_id,
 from webhook.subscription s
 -- webhook.limit_of(), which the reader of a view cannot call.
 left join lateral (
-    select l.log_days from webhook.owner_limit l
+    select (array_agg(l.log_days order by l.owner = '*') filter (where l.log_days is not null))[1] as log_days
+    from webhook.owner_limit l
     where l.owner = '*'
        or case when s.owner_role is null then l.owner_role is null and l.owner = s.owner
-               else l.owner_role <> 0 and l.owner_role = s.owner_role end
-    order by l.owner = '*' limit 1) l on true
+               else l.owner_role <> 0 and l.owner_role = s.owner_role end) l on true
 where webhook.may_see(s.owner, s.owner_role);
 comment on view webhook.visible_log is
     'Since when an owner sees the deliveries and attempts of a subscription: webhook.owner_limit.log_days, and the last change of owner or scope';

@@ -11,6 +11,11 @@ begin
         raise exception using errcode = 'null_value_not_allowed', message = 'role must not be null',
             hint = 'Pass the role that the requests act as.';
     end if;
+    if check_token_role.owner !~ '\S' or check_token_role.owner ~ '[[:cntrl:]]' or check_token_role.owner = '*'
+       or length(check_token_role.owner) > 200 then
+        raise exception using errcode = 'invalid_parameter_value', message = 'owner: must name one owner',
+            hint = 'Pass the owner of the events, such as a tenant of the application: 1 to 200 characters, not blank, without control characters, and not "*".';
+    end if;
     -- What act_as() of the admin server demands: row-level security applies, and the role cannot
     -- read the events of all owners.
     select r.rolsuper or r.rolbypassrls or has_table_privilege(r.oid, 'webhook.event', 'select')

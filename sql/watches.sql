@@ -52,6 +52,8 @@ create table webhook.event_type (
     constraint type_is_noun_verb check (length(type) <= 200 and type ~ '^[a-z0-9_]+(\.[a-z0-9_]+){1,2}$'),
     constraint data_schema_is_an_object check (json_typeof(data_schema) = 'object')
 );
+-- Tables with internal types: "internal".
+create index event_type_internal_idx on webhook.event_type (relation) where internal;
 comment on table webhook.event_type is
     'Event types: those of watches, and those entered by hand for events that the application emits itself';
 comment on column webhook.event_type.relation is 'A table whose watch emits it; null: entered by hand';

@@ -83,6 +83,10 @@ declare
     listed text;
     source regclass;
     description text;
+    -- Another type of a table that has internal types alone is internal too.
+    kept regclass[] := array(select t.relation from webhook.event_type t
+                             where t.internal and t.relation is not null
+                               and not exists (select from webhook.event_type p where p.relation = t.relation and not p.internal));
 begin
     if types is null then
         select array_agg(t.type) into types from (
@@ -111,8 +115,8 @@ begin
             set relation = source, derived = description,
                 description = case when t.description is not distinct from t.derived then description else t.description end
             where t.type = listed and (t.relation, t.derived) is distinct from (source, description);
-            insert into webhook.event_type (type, relation, description, derived)
-            values (listed, source, description, description)
+            insert into webhook.event_type (type, relation, description, derived, internal)
+            values (listed, source, description, description, source = any (kept))
             on conflict (type) do nothing;
         end if;
     end loop;

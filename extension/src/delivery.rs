@@ -105,7 +105,7 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
 /// not match. Without the second rule, a filter that an operator has locked would hide nothing.
 ///
 /// # Errors
-/// [`Error::OutOfScope`], which is final, and [`Error::NeverMatched`], which does not apply to
+/// [`Error::OutOfScope`], which is final and which owners get as [`Error::NoSuchEvent`], and [`Error::NeverMatched`], which does not apply to
 /// callers that can read every event.
 fn check_match(
     caller: Caller,
@@ -127,6 +127,8 @@ fn check_match(
     })?;
     let event_id = event_id.to_owned();
     match (scope, mismatch) {
+        // Owners do not learn that the event exists.
+        (Some(_), _) if !sees_all => Err(Error::NoSuchEvent(event_id)),
         (Some(reason), _) => Err(Error::OutOfScope { event_id, reason }),
         (None, Some(reason)) => Err(Error::NeverMatched { event_id, reason }),
         (None, None) => Ok(()),

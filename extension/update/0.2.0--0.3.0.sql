@@ -65,6 +65,7 @@ alter table webhook.watch
 alter table webhook.event_type add column internal boolean;
 update webhook.event_type set internal = false;
 alter table webhook.event_type alter column internal set default false, alter column internal set not null;
+create index event_type_internal_idx on webhook.event_type (relation) where internal;
 
 -- The rights on functions that get another argument. They are granted again below.
 do $$
@@ -121,13 +122,13 @@ create table webhook.owner_limit (
     owner                 text    primary key,
     owner_role            oid,
     rate_limit            numeric,
-    verification_required boolean not null default false,
+    verification_required boolean,
     subscriptions         integer,
     max_in_flight         integer,
     queued                integer,
     log_days              integer,
-    external_secrets      boolean not null default true,
-    tls_profiles          boolean not null default true,
+    external_secrets      boolean,
+    tls_profiles          boolean,
     constraint rate_limit_is_1_a_day_to_100000_a_second check (rate_limit between 1.0 / 86400 and 100000),
     constraint subscriptions_are_not_negative check (subscriptions >= 0),
     constraint max_in_flight_is_1_to_4096 check (max_in_flight between 1 and 4096),

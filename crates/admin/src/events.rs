@@ -338,7 +338,7 @@ pub async fn pull(
     let after = match pull.after.as_deref() {
         None => Cursor(0, 0),
         Some(text) if text.starts_with("evt_") => {
-            let found = work.query("select xid, id from webhook.event_place($1)", &[&text]).await?;
+            let found = work.query(include_str!("sql/event_place.sql"), &[&text, &id]).await?;
             let row = found.first().ok_or_else(|| Problem::not_found("event").field("after"))?;
             Cursor(row.try_get(0)?, row.try_get(1)?)
         }

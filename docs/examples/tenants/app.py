@@ -11,6 +11,7 @@ The environment configures it:
 import html
 import json
 import os
+import secrets
 import urllib.error
 import urllib.request
 from http.cookies import SimpleCookie
@@ -20,6 +21,8 @@ PORT = int(os.environ.get("PORT", "3000"))
 WEBHOOKD_URL = os.environ.get("WEBHOOKD_URL", "http://127.0.0.1:8090").rstrip("/")
 WEBHOOKD_TOKEN = os.environ["WEBHOOKD_TOKEN"]
 CUSTOMERS = {"acme": "Acme Inc.", "globex": "Globex Corp."}
+# The customer of each session, by the random key in the browser's cookie.
+SESSIONS = {}
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -78,7 +81,9 @@ class Application(BaseHTTPRequestHandler):
         length = min(int(self.headers.get("content-length") or 0), 1000)
         name, _, customer = self.rfile.read(length).decode().partition("=")
         if self.path == "/sign-in" and name == "customer" and customer in CUSTOMERS:
-            self.redirect("/", f"customer={customer}; HttpOnly; SameSite=Lax; Path=/")
+            key = secrets.token_urlsafe()
+            SESSIONS[key] = customer
+            self.redirect("/", f"session={key}; HttpOnly; SameSite=Lax; Path=/")
         else:
             self.page(400, "Bad request", "<p>Choose a customer.</p>")
 
@@ -94,8 +99,8 @@ class Application(BaseHTTPRequestHandler):
         self.page(200, "Webhooks", frame)
 
     def customer(self):
-        cookie = SimpleCookie(self.headers.get("cookie", "")).get("customer")
-        return cookie.value if cookie and cookie.value in CUSTOMERS else None
+        cookie = SimpleCookie(self.headers.get("cookie", "")).get("session")
+        return SESSIONS.get(cookie.value) if cookie else None
 
     def page(self, status, title, content):
         body = PAGE.format(title=html.escape(title), content=content).encode()

@@ -140,13 +140,28 @@ async fn an_event_that_never_matched_is_not_redelivered() {
     let id = shop.subscribe("/ok/seven", json!(["*"])).await;
     shop.change(1).await;
     shop.got_only_own("/ok/seven", 1).await;
-    for note in ["of customer 8", "of no owner", "internal"] {
-        let event = shop.event(note).await;
+    // Both answers are those about an invented event.
+    let invented = "evt_0123456789abcdef";
+    let mut answers = Vec::new();
+    for event in [
+        invented.to_owned(),
+        shop.event("of customer 8").await,
+        shop.event("of no owner").await,
+        shop.event("internal").await,
+    ] {
         let path = format!("/v1/deliveries/{event}/{id}/redeliver");
         let refused = shop.admin.post(&path, &shop.seven, "").await;
-        assert!([403, 404].contains(&refused.status.as_u16()), "{note}: {refused:?}");
-        names_nothing_of_others(&refused);
+        let pull = format!("/v1/subscriptions/{id}/events?after={event}");
+        let pulled = shop.admin.get(&pull, &shop.seven).await;
+        answers.push([refused, pulled].map(|answer| {
+            names_nothing_of_others(&answer);
+            (answer.status.as_u16(), answer.text.replace(&event, invented))
+        }));
     }
+    assert_eq!(answers[0].each_ref().map(|(status, _)| *status), [404, 404], "{answers:?}");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+    let pull = format!("/v1/subscriptions/{id}/events?after={}", shop.event("of customer 7").await);
+    assert_eq!(shop.admin.get(&pull, &shop.seven).await.status, 200);
     let own = shop.event("of customer 7").await;
     let answer = shop.admin.post(&format!("/v1/deliveries/{own}/{id}/redeliver"), &shop.seven, "").await;
     assert_eq!(answer.status, 202, "{answer:?}");

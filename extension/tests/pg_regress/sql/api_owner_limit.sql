@@ -18,7 +18,7 @@ select count(*) from webhook_subscribe('https://example.com/', name => 'old', ra
 select by_hand.tries('regress_anna', variadic array['insert into webhook.owner_limit (owner) values (''regress_anna'')', 'select from webhook.owner_limit']);
 set local role regress_adm;
 insert into webhook.owner_limit (owner, rate_limit, verification_required) values ('*', 50, true);
-insert into webhook.owner_limit (owner, rate_limit) values ('regress_bert', 2), ('tenant-7', 0.5);
+insert into webhook.owner_limit (owner, rate_limit, verification_required) values ('regress_bert', 2, false), ('tenant-7', 0.5, false);
 select owner, owner_role::regrole, rate_limit, verification_required from webhook.owner_limit order by 1;
 reset role;
 select by_hand.fails($$insert into webhook.owner_limit (owner, rate_limit) values ('tenant-8', 0)$$);

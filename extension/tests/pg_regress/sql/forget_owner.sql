@@ -52,6 +52,12 @@ select webhook_forget_owner('regress_anna');
 select t.rest();
 select webhook_forget_owner('regress_anne');
 select t.rest();
+\echo -- a role that can read every event is no owner, and keeps its token
+create role regress_boss;
+select webhook_grant('regress_boss', 'admin');
+insert into webhook.token (name, token_sha256, role) values ('boss', sha256('boss'), 'regress_boss');
+select webhook_forget_owner('regress_boss');
+select name from webhook.token where role = 'regress_boss';
 \echo -- a second call has nothing to do
 select webhook_forget_owner('t7');
 rollback;

@@ -81,4 +81,15 @@ select webhook_unwatch('fraud');
 select type, internal from webhook.event_type where type like 'fraud.%' order by 1;
 select noun from webhook_watch('fraud', owner_column => 'tenant');
 select type, internal from webhook.event_type where type like 'fraud.%' order by 1;
+
+\echo -- a new type of a table is internal if all others are
+create table salary (id int primary key, tenant text);
+select noun from webhook_watch('salary', verbs => '{"insert":"created"}', owner_column => 'tenant');
+update webhook.event_type set internal = true where type = 'salary.created';
+select noun from webhook_watch('salary', owner_column => 'tenant');
+select noun from webhook_watch('salary', noun => 'wage', owner_column => 'tenant');
+select type, internal from webhook.event_type where type ~ '^(salary|wage)\.' order by 1;
+update webhook.event_type set internal = false where type = 'wage.created';
+select noun from webhook_watch('salary', noun => 'pay', owner_column => 'tenant');
+select type, internal from webhook.event_type where type like 'pay.%' order by 1;
 rollback;

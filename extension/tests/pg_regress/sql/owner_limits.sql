@@ -14,7 +14,7 @@ create role regress_anna; create role regress_bert; create role regress_team; cr
 grant regress_team to regress_anna;
 select webhook_grant('regress_anna', 'subscriber'), webhook_grant('regress_bert', 'subscriber'), webhook_grant('regress_adm', 'admin'), webhook_grant('regress_adm', 'subscriber');
 insert into webhook.owner_limit (owner, subscriptions, max_in_flight, queued, log_days, external_secrets, tls_profiles) values ('*', 2, 10, 3, 2, false, false);
-insert into webhook.owner_limit (owner) values ('regress_bert');
+insert into webhook.owner_limit (owner, subscriptions, max_in_flight, queued, log_days, external_secrets, tls_profiles) values ('regress_bert', 100, 4096, 1000, 36500, true, true);
 select by_hand.fails($$update webhook.owner_limit set subscriptions = -1$$), by_hand.fails($$update webhook.owner_limit set max_in_flight = 0$$), by_hand.fails($$update webhook.owner_limit set log_days = 0$$);
 
 \echo -- subscriptions
@@ -32,6 +32,12 @@ select by_hand.tries('regress_bert', 'select webhook_subscribe(''https://example
 select by_hand.tries('regress_anna', 'select webhook_alter(t.id(''anna''), secret => ''env:WEBHOOKD_SECRET_BILLING'')', 'select webhook_alter(t.id(''anna''), secret => ''file:/etc/passwd'')',
     'select webhook_alter(t.id(''anna''), tls => ''bank'')', 'select webhook_unsubscribe(t.id(''anna3''))', 'select webhook_subscribe(''https://example.com'', secret => ''env:WEBHOOKD_SECRET_BILLING'')',
     'select webhook_subscribe(''https://example.com'', tls => ''bank'')');
+
+\echo -- a null in the row of an owner means what the row of * says
+create role regress_cora; select webhook_grant('regress_cora', 'subscriber');
+insert into webhook.owner_limit (owner, subscriptions) values ('regress_cora', 3);
+select by_hand.tries('regress_cora', 'select webhook_subscribe(''https://example.com'', secret => ''env:WEBHOOKD_SECRET_BILLING'')', 'select webhook_subscribe(''https://example.com'', max_in_flight => 11)',
+    'select webhook_subscribe(''https://example.com'', name => ''cora'')', 'select webhook_subscribe(''https://example.com'')', 'select webhook_subscribe(''https://example.com'')');
 
 \echo -- admins may exceed them, the check lists it, and the owner can still change other options
 select by_hand.tries('regress_adm', 'select webhook_alter(t.id(''anna''), max_in_flight => 100, tls => ''bank'', secret => ''env:WEBHOOKD_SECRET_BILLING'')',

@@ -73,20 +73,8 @@ pub struct Listed {
 pub async fn listed(work: &mut Work) -> Result<Vec<Listed>, Problem> {
     let sql = "select t.type, t.description from webhook.described_event_types() t order by t.type";
     let rows = work.query(sql, &[]).await?;
-    let is_owner = work.caller().is_some_and(|caller| caller.owner.is_some());
-    let listed = |row: &Row| {
-        let description: Option<String> = row.try_get(1)?;
-        let description = description.filter(|text| !is_owner || !is_about_tables(text));
-        Ok(Listed { event_type: row.try_get(0)?, description })
-    };
+    let listed = |row: &Row| Ok(Listed { event_type: row.try_get(0)?, description: row.try_get(1)? });
     rows.iter().map(listed).collect()
-}
-
-/// Reports whether a description was made from the name of a table. It tells an owner nothing.
-fn is_about_tables(description: &str) -> bool {
-    description.starts_with("A row was ")
-        || description.starts_with("A row of ")
-        || description.ends_with(" was emptied.")
 }
 
 /// For those who may not call the functions.

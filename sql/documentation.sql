@@ -7,8 +7,7 @@
 -- whether these may see all types (webhook.sees_all_types), and call the functions here as the
 -- extension's owner, because schema and watches are not public.
 
--- What the owners of events are told of a type that nobody has described: the names of tables are
--- not theirs to know, but comments are written for readers.
+-- What owners read about a type without a description by hand. They do not see names of tables.
 create function webhook.comments_of(event_type text) returns text
     language sql stable set search_path = pg_catalog, pg_temp
     return (select string_agg(distinct obj_description(s.relation, 'pg_class'), E'\n') from webhook.sources(event_type) s);

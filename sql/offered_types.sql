@@ -20,7 +20,7 @@ create function webhook.is_offered(event_type text) returns boolean
        and (exists (select from webhook.event_type t where t.type = event_type and t.relation is null and t.derived is null)
             or exists (select from webhook.sources(event_type) s join webhook.watch w on w.relation = s.relation
                        where num_nonnulls(w.owner_column, w.owner_function, w.owner_setting) > 0
-                         -- Nobody owns the event of an emptied table.
+                         -- The event of an emptied table has no owner.
                          and s.operations <> '{truncate}'
                          and not ('snapshot' = any (s.operations)
                                   and (webhook.is_internal(w.noun || '.' || (w.verbs ->> 'insert'))

@@ -105,8 +105,8 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
 /// not match. Without the second rule, a filter that an operator has locked would hide nothing.
 ///
 /// # Errors
-/// [`Error::OutOfScope`], which is final and which owners get as [`Error::NoSuchEvent`], and [`Error::NeverMatched`], which does not apply to
-/// callers that can read every event.
+/// [`Error::OutOfScope`], which is final and which owners get as [`Error::NoSuchEvent`], and
+/// [`Error::NeverMatched`], which does not apply to callers that can read every event.
 fn check_match(
     caller: Caller,
     event_id: &str,

@@ -277,8 +277,8 @@ pub fn keep_own(members: &mut Map<String, Value>, fields: &Fields) -> Result<(),
     Ok(())
 }
 
-/// Adds an endpoint. If URLs of this owner must confirm, it confirms with its answer to a ping, which
-/// most receivers can give.
+/// Adds an endpoint. If URLs of this owner must confirm, it confirms with its answer to a ping,
+/// which most receivers can give.
 ///
 /// # Errors
 /// The errors of the SQL API, with the name of the field.

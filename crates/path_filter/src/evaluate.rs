@@ -68,10 +68,12 @@ impl<'d, 'a> Evaluation<'d, 'a> {
 
     fn take_steps(&mut self, steps: usize) -> Option<()> {
         self.steps = self.steps.checked_add(u32::try_from(steps).ok()?)?;
-        match self.steps {
-            0..=STEPS_FREE => Some(()),
-            ..=STEPS_MAX => self.document.take_steps(u32::try_from(steps).ok()?),
-            _ => None,
+        if self.steps <= STEPS_FREE {
+            Some(())
+        } else if self.steps <= STEPS_MAX {
+            self.document.take_steps(u32::try_from(steps).ok()?)
+        } else {
+            None
         }
     }
 

@@ -188,7 +188,10 @@ fn origin(text: &str, allows_wildcard: bool) -> Option<String> {
         && url.fragment().is_none()
         && url.username().is_empty()
         && url.password().is_none();
+    // `Url` accepts a `;` in a host, which would end the directive in the header.
+    let is_part = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'.' | b'_');
     let is_loopback = match url.host()? {
+        Host::Domain(name) if !name.bytes().all(is_part) => return None,
         Host::Domain(name) => name == "localhost",
         Host::Ipv4(ip) => ip.is_loopback(),
         Host::Ipv6(ip) => ip.is_loopback(),

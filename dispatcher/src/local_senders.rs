@@ -17,17 +17,13 @@ use delivery::{
 };
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use sender::{Request, Sender};
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use traces::{Attempted, Traces};
 
 /// Maximum number of outcomes that a worker returns at once.
 const BATCH: usize = 64;
-
-/// Number of attempts that a worker begins, besides as many as have ended, before it lets the
-/// connections work.
-const BEGUN_AT_ONCE: usize = 8;
 
 /// The key of an attempt, and its outcome.
 pub type Finished = (usize, Outcome);
@@ -90,52 +86,24 @@ async fn work<S: Sender>(
     finished: mpsc::UnboundedSender<Vec<Finished>>,
 ) {
     let mut under_way = FuturesUnordered::new();
-    let mut waiting = VecDeque::new();
-    let (mut is_open, mut ended) = (true, 0);
-    while is_open || !under_way.is_empty() || !waiting.is_empty() {
-        if waiting.is_empty() {
-            tokio::select! {
-                taken = starts.recv(), if is_open => match taken {
-                    Some(taken) => waiting.extend(taken),
-                    None => is_open = false,
-                },
-                Some(first) = under_way.next(), if !under_way.is_empty() => {
-                    let done = ready(&mut under_way, vec![first]);
-                    ended = done.len();
-                    if finished.send(done).is_err() {
-                        return;
-                    }
+    let mut is_open = true;
+    while is_open || !under_way.is_empty() {
+        tokio::select! {
+            taken = starts.recv(), if is_open => match taken {
+                Some(taken) => under_way.extend(taken.into_iter().map(|start| attempt(&context, start))),
+                None => is_open = false,
+            },
+            Some(first) = under_way.next(), if !under_way.is_empty() => {
+                let mut done = vec![first];
+                while done.len() < BATCH && let Some(Some(next)) = under_way.next().now_or_never() {
+                    done.push(next);
                 }
-            }
-        } else {
-            let begun = waiting.len().min(ended + BEGUN_AT_ONCE);
-            under_way.extend(waiting.drain(..begun).map(|start| attempt(&context, start)));
-            let done = ready(&mut under_way, Vec::new());
-            ended = done.len();
-            if !done.is_empty() && finished.send(done).is_err() {
-                return;
-            }
-            // Receivers that answer at once free their connections for the next attempts. So few
-            // connections are open, and all of them are in the processor's cache.
-            tokio::task::yield_now().await;
-            while is_open && let Ok(taken) = starts.try_recv() {
-                waiting.extend(taken);
+                if finished.send(done).is_err() {
+                    return;
+                }
             }
         }
     }
-}
-
-/// Adds the outcomes of attempts that have ended, up to [`BATCH`].
-fn ready<F: Future<Output = Finished>>(
-    under_way: &mut FuturesUnordered<F>,
-    mut done: Vec<Finished>,
-) -> Vec<Finished> {
-    while done.len() < BATCH
-        && let Some(Some(next)) = under_way.next().now_or_never()
-    {
-        done.push(next);
-    }
-    done
 }
 
 async fn attempt<S: Sender>(context: &AttemptContext<S>, start: Start) -> Finished {

@@ -39,7 +39,7 @@ const LOOK_TIME: Duration = Duration::from_millis(800);
 pub struct EventType {
     #[serde(rename = "type")]
     pub event_type: String,
-    /// The table whose changes it describes. Null if the application emits it.
+    /// The table whose changes it describes. Null for owners, and if the application emits it.
     pub relation: Option<String>,
     pub description: Option<String>,
 }

@@ -245,8 +245,14 @@ async fn types_that_a_customer_cannot_get_are_not_shown() {
     }
     let types = shop.admin.get("/v1/event-types", &shop.seven).await;
     assert!(types.text.contains("invoice.created"), "{types:?}");
+    let cookie = shop.admin.cookie(&shop.seven).await;
+    let page = shop.admin.ask("GET", "/docs", None, &[("cookie", &cookie)], None).await;
+    for words in ["public.invoice", "A row was"] {
+        assert!(!types.text.contains(words) && !page.text.contains(words), "{words}: {types:?} {page:?}");
+    }
     let all = shop.admin.get("/v1/event-types", &shop.ops).await;
     assert!(all.text.contains("fraud_score.created") && all.text.contains("employee.created"), "{all:?}");
+    assert!(all.text.contains("public.invoice") && all.text.contains("A row was"), "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

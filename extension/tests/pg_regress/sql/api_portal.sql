@@ -38,6 +38,8 @@ select webhook.create_token('x', sha256('2'), 'no_such_role', null, null);
 rollback to s;
 select webhook.create_token('x', sha256('2'), null, null, null);
 rollback to s;
+select by_hand.fails(format('select webhook.create_token(''x'', sha256(''2''), ''regress_tenants'', %L, null)', o)) from unnest(array['*', '', ' ', E'a\nb', repeat('x', 201)]) o;
+rollback to s;
 select webhook.create_portal_link(sha256('b'), 'regress_clerk', 't1', 5);
 rollback to s;
 select webhook.create_portal_link(sha256('b'), 'regress_tenants', '', 5);

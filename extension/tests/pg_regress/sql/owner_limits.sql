@@ -74,6 +74,9 @@ select key, state from webhook.delivery d where d.key like 'k_' order by d.seque
 select count(*) from webhook.attempt;
 select v.since = now() - interval '2 days' from webhook.visible_log v where v.subscription_id = t.id('more');
 reset role;
+set local role regress_cora;
+select v.since = now() - interval '2 days' from webhook.visible_log v where v.subscription_id = t.id('cora');
+reset role;
 set local role regress_adm;
 select key, state from webhook.delivery d where d.key like 'k_' and d.subscription_id = t.id('more') order by d.sequence;
 select count(*) from webhook.attempt;

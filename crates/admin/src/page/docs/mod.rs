@@ -10,6 +10,7 @@ mod samples;
 
 use crate::{
     State,
+    events::{EventType, all_types},
     extract::Filled,
     page::{
         PageError, layout,
@@ -32,7 +33,6 @@ use maud::{Markup, html};
 use samples::{EventSample, SECRET, SNIPPETS};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio_postgres::Row;
 
 /// Returns every page of the documentation.
 pub fn pages() -> [(&'static str, MethodRouter<State>); 4] {
@@ -60,23 +60,6 @@ async fn document(work: &mut Work, events: &[&str]) -> Result<Box<RawValue>, Pro
     found.into_iter().next().ok_or_else(|| Problem::not_found("document"))
 }
 
-/// An event type in a list.
-pub struct Listed {
-    pub event_type: String,
-    pub description: Option<String>,
-}
-
-/// Returns every event type that the caller may have, in order.
-///
-/// # Errors
-/// The errors of the statement.
-pub async fn listed(work: &mut Work) -> Result<Vec<Listed>, Problem> {
-    let sql = "select t.type, t.description from webhook.described_event_types() t order by t.type";
-    let rows = work.query(sql, &[]).await?;
-    let listed = |row: &Row| Ok(Listed { event_type: row.try_get(0)?, description: row.try_get(1)? });
-    rows.iter().map(listed).collect()
-}
-
 /// For those who may not call the functions.
 fn is_forbidden(problem: &Problem) -> bool {
     problem.sqlstate.as_deref() == Some("42501")
@@ -98,7 +81,7 @@ fn not_for_you(visitor: &Visitor) -> Markup {
 }
 
 /// Whether a type, or what is said of it, has these letters.
-fn matches(one: &Listed, words: &str) -> bool {
+fn matches(one: &EventType, words: &str) -> bool {
     let words = words.to_lowercase();
     let has = |text: &str| text.to_lowercase().contains(&words);
     has(&one.event_type) || one.description.as_deref().is_some_and(has)
@@ -114,7 +97,7 @@ pub async fn list(
     query: Result<Filled<DocsSearch>, Problem>,
 ) -> Result<Markup, PageError> {
     let Filled(search) = query?;
-    let all = match listed(&mut visitor.work).await {
+    let all = match all_types(&mut visitor.work).await {
         Err(problem) if is_forbidden(&problem) => return Ok(not_for_you(&visitor)),
         all => all?,
     };
@@ -122,7 +105,7 @@ pub async fn list(
     let document = document(&mut visitor.work, &[]).await?;
     let words = search.q.unwrap_or_default();
     let count = all.len();
-    let found: Vec<Listed> = all.into_iter().filter(|one| matches(one, &words)).collect();
+    let found: Vec<EventType> = all.into_iter().filter(|one| matches(one, &words)).collect();
     Ok(page(
         &visitor,
         "Event documentation",
@@ -176,7 +159,7 @@ pub async fn show(
     let key = data.and_then(fields::key);
     let samples = samples::requests(one.example, key.as_deref().unwrap_or_default(), &state.source);
     let noun = event_type.rsplit_once('.').map_or("", |(noun, _)| noun);
-    let all = listed(&mut visitor.work).await?;
+    let all = all_types(&mut visitor.work).await?;
     let siblings: Vec<&str> = all
         .iter()
         .map(|other| other.event_type.as_str())

@@ -6,9 +6,10 @@
 
 use crate::{
     deliveries::{self, DeliveryFilter},
+    events::{EventType, all_types},
     extract::Filled,
     page::{
-        PageError, complaint, deliveries as log, docs, form_token, layout, next_link, receivers as shown,
+        PageError, complaint, deliveries as log, form_token, layout, next_link, receivers as shown,
         session::{Fields, Visitor},
         subscriptions::{
             actions::actions,
@@ -125,7 +126,7 @@ pub async fn form_for_new(
     values: &Values,
     problem: Option<&Problem>,
 ) -> Result<Markup, PageError> {
-    let types = docs::listed(&mut visitor.work).await?;
+    let types = all_types(&mut visitor.work).await?;
     Ok(layout(
         "Add an endpoint",
         Some(visitor),
@@ -158,7 +159,7 @@ pub async fn detail(
     let receiver = receivers::find(&mut visitor.work, id).await?;
     let filter = DeliveryFilter { subscription: Some(id), limit: Some(10), ..DeliveryFilter::default() };
     let told = deliveries::page(&mut visitor.work, &filter).await?;
-    let types = docs::listed(&mut visitor.work).await?;
+    let types = all_types(&mut visitor.work).await?;
     let locked = locked(subscription);
     let path = visitor.link(&format!("/subscriptions/{id}"));
     Ok(layout(
@@ -200,7 +201,7 @@ fn fields(
     visitor: &Visitor,
     values: &Values,
     problem: Option<&Problem>,
-    types: &[docs::Listed],
+    types: &[EventType],
     locked: &[&str],
 ) -> Markup {
     let wrong = problem.and_then(|problem| problem.field.as_deref());
@@ -235,7 +236,7 @@ fn fixed(label: &str, value: &str, application: &str) -> Markup {
 }
 
 /// Renders a check box for each event type, and for each pattern that was chosen elsewhere.
-fn boxes(chosen: &[&str], types: &[docs::Listed], invalid: Option<&str>) -> Markup {
+fn boxes(chosen: &[&str], types: &[EventType], invalid: Option<&str>) -> Markup {
     let one = |at: usize, value: &str, label: Markup, description: Option<&str>| {
         let id = format!("event-{at}");
         html! {
@@ -322,8 +323,11 @@ mod tests {
 
     #[test]
     fn patterns_of_elsewhere_keep_their_box() {
-        let types =
-            [docs::Listed { event_type: "order.created".to_owned(), description: Some("<b>".to_owned()) }];
+        let types = [EventType {
+            event_type: "order.created".to_owned(),
+            relation: None,
+            description: Some("<b>".to_owned()),
+        }];
         let shown = boxes(&["order.*", "order.created"], &types, None).into_string();
         assert_eq!(shown.matches(" checked").count(), 2, "{shown}");
         assert!(shown.contains(r#"value="order.*" checked"#) && shown.contains("&lt;b&gt;"), "{shown}");

@@ -199,7 +199,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
     );
     let mut items = Vec::<Delivery>::new();
     let mut range = IdRange::new(wanted, filter.subscription);
-    let (mut below, began) = (last.min(from.0), Instant::now());
+    let (mut below, mut is_late, began) = (last.min(from.0), false, Instant::now());
     loop {
         const NEXT: &str = "select webhook.delivery_number($1, $2, $3)";
         let next = work.as_daemon(NEXT, &[&below, &filter.state, &filter.subscription]).await?;
@@ -207,6 +207,9 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
         let Some(high) = next.filter(|high| *high >= first) else {
             return Ok(Page { items, next: None });
         };
+        if is_late {
+            return Ok(Page { items, next: Some(Cursor(high, i64::MAX).to_string()) });
+        }
         let low = range.low(high).max(first);
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&low, &high, &from.0, &from.1, &wanted];
         values.extend(&filters);
@@ -222,10 +225,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
         }
         below = low - 1;
         range.adapt(look_began.elapsed());
-        if began.elapsed() > LOOK_TIME {
-            let next = (below >= first).then(|| Cursor(below, i64::MAX).to_string());
-            return Ok(Page { items, next });
-        }
+        is_late = began.elapsed() > LOOK_TIME;
     }
 }
 

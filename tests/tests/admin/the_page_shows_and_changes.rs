@@ -351,10 +351,12 @@ async fn a_subscription_s_plots_are_its_own() {
     let broken = world.subscribe_with("/status/500", "owner => 't1', scope => 'all', retry => '{1h}'").await;
     let fine = world.subscribe_with("/ok", "owner => 't2', scope => 'all'").await;
     let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    // Rates are of the time between two samples.
+    let path = |id: i64| format!("/subscriptions/{id}");
+    admin.until(&path(fine), 200, "deliveries: now 0, at most 0").await;
     world.insert_orders(1, 7).await;
     world.receiver.wait_for("/ok", 7, PATIENCE).await;
-    // The figures are from the last poll.
-    let path = |id: i64| format!("/subscriptions/{id}");
+    // The figures are from the last sample.
     admin.until(&path(broken), 200, "deliveries: now 7, at most 7").await;
     let own = show(&admin, &path(broken), &admin.cookie(&one).await).await.text;
     assert!(own.contains("aria-label=\"Queued, last 5 minutes. deliveries: now 7, at most 7\""), "{own}");
@@ -366,7 +368,7 @@ async fn a_subscription_s_plots_are_its_own() {
     assert!(!other.contains("delivered: now 0, at most 0") && other.contains("failed: now 0, at most 0"));
     // The overview does not show another owner's figures either.
     let overview = show(&admin, "/", &admin.cookie(&two).await).await.text;
-    assert!(overview.contains("queued: now 0, at most 0") && !overview.contains("now 7"), "{overview}");
+    assert!(overview.contains("queued: now 0, at most 0") && !overview.contains("queued: now 7"), "{overview}");
     assert!(show(&admin, "/", "").await.text.contains("queued: now 7, at most 7"));
     let hidden = admin.ask("GET", &path(broken), None, &[("cookie", &admin.cookie(&two).await)], None).await;
     assert_eq!(hidden.status, 404);

@@ -141,11 +141,10 @@ async fn work(world: &World) {
         "/v1/events?limit=50",
         "/metrics",
     ] {
-        let answer = admin.ask("GET", path, None, &[], None).await;
-        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        // Plans of all nested statements are logged, so a busy machine may take longer than allowed.
+        admin.until(path, 200, "").await;
     }
-    let path = format!("/v1/deliveries?subscription={failing}&limit=5");
-    assert_eq!(admin.ask("GET", &path, None, &[], None).await.status, 200);
+    admin.until(&format!("/v1/deliveries?subscription={failing}&limit=5"), 200, "").await;
     // A crash, and what is recovered after it.
     receiver.behave("/ok", Behaviour::Hold);
     run("insert into orders select i, 'c' from generate_series(5001, 5100) i".to_owned()).await;

@@ -128,10 +128,16 @@ impl<'d, 'a> Evaluation<'d, 'a> {
     where
         'd: 'v,
     {
-        let path = match operand {
-            Operand::Literal(literal) => return Some(vec![Item::Literal(literal)]),
-            Operand::Path(path) => path,
-        };
+        match operand {
+            Operand::Literal(literal) => Some(vec![Item::Literal(literal)]),
+            Operand::Path(path) => self.items(path, current),
+        }
+    }
+
+    fn items<'v>(&mut self, path: &Path, current: &'d Value<'a>) -> Option<Vec<Item<'v, 'a>>>
+    where
+        'd: 'v,
+    {
         let mut found = Vec::new();
         self.path(path, current, &mut found)?;
         let mut items = Vec::with_capacity(found.len());
@@ -145,6 +151,20 @@ impl<'d, 'a> Evaluation<'d, 'a> {
             }
         }
         Some(items)
+    }
+
+    /// Returns the scalars that a comparison with a path from the document compares.
+    pub fn scalars(&mut self, path: &Path) -> Option<Vec<crate::Scalar>> {
+        let constant = |item| {
+            Some(crate::Scalar(match scalar(item) {
+                Scalar::Null => Literal::Null,
+                Scalar::Bool(value) => Literal::Bool(value),
+                Scalar::Number(value) => Literal::Number(value.clone()),
+                Scalar::String(value) => Literal::String(value.into()),
+                Scalar::None => return None,
+            }))
+        };
+        Some(self.items(path, self.root)?.into_iter().filter_map(constant).collect())
     }
 
     fn path(&mut self, path: &Path, current: &'d Value<'a>, found: &mut Vec<&'d Value<'a>>) -> Option<()> {

@@ -13,6 +13,7 @@
 //!   path can contain `[*]` and a condition in `?(…)`. Other paths are not parsed, and Postgres
 //!   evaluates them.
 //! * A [`Subject`] is the event as a filter sees it, and a [`Document`] is the parsed subject.
+//! * Many filters need one [`Scalar`] at a [`MemberPath`]: [`PathFilter::equality`].
 //!
 //! # The rule
 //!
@@ -26,12 +27,14 @@
 //! that it cannot convert, and compares strings in a different way.
 
 mod document;
+mod equality;
 mod evaluate;
 mod json;
 mod number;
 mod parse;
 
 pub use document::{Document, Subject};
+pub use equality::{MemberPath, Scalar};
 
 use evaluate::{Evaluation, Truth};
 use number::Number;
@@ -41,7 +44,7 @@ use number::Number;
 pub struct PathFilter(Kind);
 
 /// How a filter is asked, like the two operators of Postgres.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Kind {
     /// `@@`: the condition must be true. Unknown is not true.
     Condition(Condition),
@@ -50,7 +53,7 @@ enum Kind {
 }
 
 /// A condition, which is true, false or unknown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Condition {
     And(Box<Self>, Box<Self>),
     Or(Box<Self>, Box<Self>),
@@ -61,7 +64,7 @@ enum Condition {
     StartsWith(Operand, Box<[u8]>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Comparison {
     Equal,
     NotEqual,
@@ -71,13 +74,13 @@ enum Comparison {
     GreaterOrEqual,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Operand {
     Path(Path),
     Literal(Literal),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Literal {
     Null,
     Bool(bool),
@@ -86,13 +89,13 @@ enum Literal {
 }
 
 /// A path from the document (`$`) or from the item that a `?(…)` examines (`@`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Path {
     is_from_root: bool,
     steps: Box<[Step]>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Step {
     /// `.name`
     Member(Box<[u8]>),

@@ -8,7 +8,7 @@ const BYTES_MAX: usize = 1000;
 const EXPONENT_MAX: i64 = 1000;
 
 /// A number. Equal values have one form.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Number {
     /// Most numbers.
     Integer(i64),
@@ -17,7 +17,7 @@ pub enum Number {
 }
 
 /// `0.d₁d₂… × 10^exponent`; the first and the last digit are not 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Decimal {
     is_negative: bool,
     exponent: i64,

@@ -118,6 +118,49 @@ fn a_filter_has_a_bounded_cost() {
     assert_eq!(matches(&nested, &data), None);
 }
 
+#[test]
+fn an_equality_is_what_a_filter_needs_at_least() {
+    let needs = |filter: &str| PathFilter::parse(filter).expect("parsed").equality();
+    let of = |filter: &str| needs(filter).unwrap_or_else(|| panic!("no equality: {filter}"));
+    for filter in [
+        "100 == $.data.tenant",
+        "$.type == \"order.created\" && $.data.tenant == 1e2",
+        "$.data.total > 5 && ($.data.tenant == 100 && !($.key == \"8\"))",
+        "$ ?(@.data.tenant == 100.0)",
+    ] {
+        assert_eq!(of(filter), of("$.data.tenant == 100"), "{filter}");
+    }
+    for filter in [
+        "$.data.a != 1",
+        "$.data.a == 1 || $.data.b == 1",
+        "!($.data.a == 1)",
+        "($.data.a == 1) is unknown",
+        "$.data.a == $.data.b",
+        "$.data.a[*] == 1",
+        "$.data ?(@.a == 1)",
+        "exists ($.data ?(@.a == 1))",
+        "$.data.a",
+    ] {
+        assert_eq!(needs(filter), None, "{filter}");
+    }
+    let values = |data: &str| {
+        let (path, value) = of("$.data.a == 1");
+        let subject = Subject { data: data.as_bytes(), ..Subject::default() };
+        path.values(&Document::new(subject)).map(|values| values.contains(&value))
+    };
+    for (data, has) in [
+        (r#"{"a": 1.0}"#, Some(true)),
+        (r#"{"a": ["1", [1], 1]}"#, Some(true)),
+        (r#"[{"a": 2}, {"a": 1}]"#, Some(true)),
+        (r#"{"a": [[1]]}"#, Some(false)),
+        (r#"{"a": "1"}"#, Some(false)),
+        (r#"{"a": 1, "b": "\u0000"}"#, Some(false)),
+        (r#"{"a": 1e2000}"#, None),
+    ] {
+        assert_eq!(values(data), has, "{data}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_is_parsed_or_left(filter in ".{0,40}", data in ".{0,40}") {
@@ -132,7 +175,10 @@ proptest! {
         data in r#"([\[\]{}:,]|"a"|1|null|"\\\\ud83d"){0,10}"#,
     ) {
         if let Some(filter) = PathFilter::parse(&filter) {
-            let _ = filter.matches(&Document::new(Subject { data: data.as_bytes(), ..Subject::default() }));
+            let document = Document::new(Subject { data: data.as_bytes(), ..Subject::default() });
+            if filter.matches(&document) == Some(true) && let Some((path, value)) = filter.equality() {
+                prop_assert!(path.values(&document).is_none_or(|values| values.contains(&value)));
+            }
         }
     }
 }

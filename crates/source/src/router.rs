@@ -2,12 +2,15 @@
 //!
 //! The cost per event depends on the number of segments in its type and on the number of matching
 //! subscriptions, not on the number of all subscriptions or owners. `webhook.mismatch` implements
-//! the same rule in SQL. The router does not evaluate filters; it only returns them.
+//! the same rule in SQL. The router does not evaluate filters: it returns them, and leaves out
+//! subscriptions whose filter compares a member with another value than the event has.
 //!
-//! * `index` finds the subscriptions by the event's owner and type.
+//! * `index` finds the subscriptions by the event's owner and type, and by such values.
 //! * `revisions` knows the rules that applied earlier in a window.
 
+mod by_value;
 mod index;
+mod names;
 mod revisions;
 
 pub use revisions::{Change, Revisions, Rule};
@@ -18,6 +21,7 @@ use delivery::{
     subscription::{Subscription, Subscriptions, Update, has_order},
 };
 use index::Index;
+use path_filter::Document;
 use std::sync::Arc;
 
 /// Subscriptions by their patterns. Windows that are still being read when subscriptions change
@@ -113,20 +117,22 @@ impl Router {
         &self.subscriptions
     }
 
-    /// Appends the ids of the subscriptions that get the event, in ascending order without
-    /// duplicates.
-    pub fn route(&self, event: &Event, matched: &mut Vec<i64>) {
-        self.route_as(event, self.internal.contains(&event.event_type), matched);
-    }
-
-    fn route_as(&self, event: &Event, is_internal: bool, matched: &mut Vec<i64>) {
+    /// Appends the ids of the subscriptions that get the event if their filter accepts it, in
+    /// ascending order without duplicates.
+    fn route(
+        &self,
+        event: &Event,
+        is_internal: bool,
+        document: Option<&Document<'_>>,
+        matched: &mut Vec<i64>,
+    ) {
         if let Some(id) = event.subscription_id {
             let may_get = |of: &Arc<Subscription>| of.may_get(event, &self.internal);
             matched.extend(self.subscriptions.get(&id).is_some_and(may_get).then_some(id));
             return;
         }
         let start = matched.len();
-        let runs = self.index.find(event, is_internal, |id| {
+        let runs = self.index.find(event, is_internal, document, |id| {
             let subscription = &self.subscriptions[&id];
             // This is cheap: the list of running transactions in the snapshot is short, and a newer
             // event needs no search in it.
@@ -142,12 +148,20 @@ impl Router {
         }
     }
 
-    /// Like [`route`](Self::route), with the rules that applied when the event was captured.
-    pub fn route_revised(&self, revisions: &Revisions, event: &Event, matched: &mut Vec<i64>) {
+    /// Appends the ids of the subscriptions that get the event if their filter accepts it, by the
+    /// rules that applied when it was captured. They are in ascending order without duplicates.
+    /// Without a document, no value of a filter is looked up.
+    pub fn route_revised(
+        &self,
+        revisions: &Revisions,
+        event: &Event,
+        document: Option<&Document<'_>>,
+        matched: &mut Vec<i64>,
+    ) {
         let start = matched.len();
         let is_internal =
             self.internal.contains(&event.event_type) || revisions.internal.contains(&event.event_type);
-        self.route_as(event, is_internal, matched);
+        self.route(event, is_internal, document, matched);
         if revisions.is_empty() || event.subscription_id.is_some() {
             return;
         }

@@ -70,7 +70,8 @@ async fn a_slow_statement_delays_no_other_request() {
     let admin = Admin::start(&world.database, &[]).await;
     // A new token needs a transaction of its own, which may have the turn. A known one needs none.
     assert_eq!(admin.get("/v1/subscriptions", &ops).await.status, 200);
-    let none = "select not exists (select from pg_stat_activity where usename = 'daemon' and xact_start is not null
+    let none =
+        "select not exists (select from pg_stat_activity where usename = 'daemon' and xact_start is not null
                                    and query not like 'call webhook.gate_sleep%')";
     world.database.until(none, PATIENCE).await;
     let holder = world.database.client().await;

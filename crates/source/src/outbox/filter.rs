@@ -56,11 +56,17 @@ impl Filter {
         Ok(())
     }
 
+    /// Returns the document of an event for filters. Returns `None` if Postgres must evaluate all
+    /// of them.
+    pub fn document<'a>(&self, event: &'a Event) -> Option<Document<'a>> {
+        self.is_utf8.unwrap_or_default().then(|| Document::new(subject(event)))
+    }
+
     /// Removes from the deliveries of an event those that a filter rejects. Appends to the part
     /// those that are not decided, and those that must stay behind them.
     pub fn select(
         &mut self,
-        event: &Event,
+        (event, document): (&Event, Option<&Document<'_>>),
         (router, revisions): (&Router, &Revisions),
         targets: &mut Vec<i64>,
         part: &mut Portion,
@@ -70,18 +76,16 @@ impl Filter {
         if queue.is_empty() && !has_filters {
             return;
         }
-        let document = Document::new(subject(event));
-        let is_utf8 = self.is_utf8.unwrap_or_default();
         let subscriptions = router.subscriptions().len();
         targets.retain(|id| {
             // An event for one subscription alone was requested, so no filter applies.
             let filter = router.filter(revisions, event, *id).filter(|_| event.subscription_id.is_none());
-            let decided = match filter {
-                None => Some(true),
-                Some(text) if is_utf8 => {
-                    self.parsed.get(*id, text, subscriptions).and_then(|parsed| parsed.matches(&document))
+            let decided = match (filter, document) {
+                (None, _) => Some(true),
+                (Some(text), Some(document)) => {
+                    self.parsed.get(*id, text, subscriptions).and_then(|parsed| parsed.matches(document))
                 }
-                Some(_) => None,
+                (Some(_), None) => None,
             };
             if decided == Some(false) || (decided == Some(true) && !queue.holds(*id)) {
                 return decided == Some(true);
@@ -131,6 +135,8 @@ mod tests {
 
     fn selected(filter: &mut Filter, queue: &mut FilterQueue, event: &Event) -> (Vec<i64>, Portion) {
         let (mut targets, mut part) = (vec![1, 2, 3, 4], Portion::default());
+        let document = filter.document(event);
+        let event = (event, document.as_ref());
         filter.select(event, (&router(), &Revisions::default()), &mut targets, &mut part, queue);
         (targets, part)
     }

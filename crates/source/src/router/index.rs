@@ -1,18 +1,21 @@
-//! Subscriptions by the owner whose events they get, and by pattern. Pure.
+//! Subscriptions by the owner whose events they get, by pattern, and by the value that a filter
+//! needs. Pure.
 //!
-//! The set is ordered by audience, pattern and subscription. So a look-up reads one range, and a
+//! The sets are ordered by audience, pattern and subscription. So a look-up reads one range, and a
 //! change of one subscription moves no other entry.
 
+use super::{
+    by_value::{ByValue, needs},
+    names::Names,
+};
 use delivery::{
     event::{EVERY_OWNER, Event},
     scope::Scope,
     subscription::Subscription,
 };
 use event_type::{Pattern, is_reserved, prefixes};
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use path_filter::Document;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The audience of the events of all owners and of none. Numbers of owners begin behind it.
 const EVERYTHING: u32 = 0;
@@ -26,9 +29,11 @@ type Entry = (u32, u32, i64);
 /// See the module.
 #[derive(Debug, Default, Clone)]
 pub struct Index {
-    owners: Names,
-    patterns: Names,
+    owners: Names<Arc<str>>,
+    patterns: Names<Arc<str>>,
     entries: BTreeSet<Entry>,
+    /// Those that are not in `entries`.
+    by_value: ByValue,
 }
 
 impl Index {
@@ -58,8 +63,13 @@ impl Index {
             Scope::All => EVERYTHING,
             Scope::Own => self.owners.take(owner, || Arc::clone(owner)),
         };
+        let needed = needs(subscription.filter.as_deref());
         for text in subscription.patterns.iter().map(text) {
-            each((audience, self.patterns.take(text, || text.into()), subscription.id));
+            let pattern = self.patterns.take(text, || text.into());
+            match &needed {
+                Some(needed) => self.by_value.add(audience, pattern, needed, subscription.id),
+                None => each((audience, pattern, subscription.id)),
+            }
         }
     }
 
@@ -69,9 +79,15 @@ impl Index {
             Scope::All => Some(EVERYTHING),
             Scope::Own => self.owners.number(&subscription.owner),
         };
+        let needed = needs(subscription.filter.as_deref());
         for text in subscription.patterns.iter().map(text) {
             if let (Some(audience), Some(pattern)) = (audience, self.patterns.number(text)) {
-                self.entries.remove(&(audience, pattern, subscription.id));
+                match &needed {
+                    Some(needed) => self.by_value.remove(audience, pattern, needed, subscription.id),
+                    None => {
+                        self.entries.remove(&(audience, pattern, subscription.id));
+                    }
+                }
             }
             self.patterns.release(text);
         }
@@ -81,9 +97,16 @@ impl Index {
     }
 
     /// Calls `each` for every subscription whose patterns and scope match, in one or more ascending
-    /// runs. An internal type reaches only subscriptions to the events of all owners. Returns the
-    /// number of runs that are not empty.
-    pub fn find(&self, event: &Event, is_internal: bool, mut each: impl FnMut(i64)) -> usize {
+    /// runs. An internal type reaches only subscriptions to the events of all owners. Leaves out
+    /// those whose filter needs a value that the document does not have. Returns the number of runs
+    /// that are not empty.
+    pub fn find(
+        &self,
+        event: &Event,
+        is_internal: bool,
+        document: Option<&Document<'_>>,
+        mut each: impl FnMut(i64),
+    ) -> usize {
         let patterns = self.patterns_of(&event.event_type);
         let owner = event.owner.as_deref().filter(|_| !is_internal);
         let is_announcement = owner == Some(EVERY_OWNER);
@@ -98,6 +121,7 @@ impl Index {
                     each(*id);
                 }
                 runs += usize::from(!is_empty);
+                runs += self.by_value.find((audience, *pattern), document, &mut each);
             }
         }
         if is_announcement {
@@ -106,6 +130,11 @@ impl Index {
                 runs += 1;
                 each(*id);
             }
+            self.by_value.groups(EVERYTHING + 1, |group| {
+                if patterns.contains(&group.1) {
+                    runs += self.by_value.find(group, document, &mut each);
+                }
+            });
         }
         runs
     }
@@ -122,18 +151,23 @@ impl Index {
     pub fn in_words(&self) -> BTreeSet<(String, String, i64)> {
         let owner = |number: u32| match number {
             EVERYTHING => String::new(),
-            number => self.owners.name(number).to_owned(),
+            number => self.owners.name(number).unwrap().to_string(),
         };
         let entry = |(audience, pattern, id): &Entry| {
-            (owner(*audience), self.patterns.name(*pattern).to_owned(), *id)
+            (owner(*audience), self.patterns.name(*pattern).unwrap().to_string(), *id)
         };
-        self.entries.iter().map(entry).collect()
+        let mut by_value = Vec::new();
+        self.by_value.groups(0, |group| {
+            self.by_value.find(group, None, |id| by_value.push((group.0, group.1, id)));
+        });
+        self.entries.iter().chain(&by_value).map(entry).collect()
     }
 
-    /// Returns how many owners and patterns have a number.
+    /// Returns how many owners, patterns, paths and values have a number.
     #[cfg(test)]
-    pub fn names(&self) -> (usize, usize) {
-        (self.owners.named.len(), self.patterns.named.len())
+    pub fn names(&self) -> [usize; 4] {
+        let (paths, values) = self.by_value.names();
+        [self.owners.len(), self.patterns.len(), paths, values]
     }
 }
 
@@ -141,53 +175,5 @@ fn text(pattern: &Pattern) -> &str {
     match pattern {
         Pattern::All => ALL,
         Pattern::Prefix(text) | Pattern::Exact(text) => text,
-    }
-}
-
-/// Numbers of texts that are in use, from 1.
-#[derive(Debug, Default, Clone)]
-struct Names {
-    named: HashMap<Arc<str>, Name>,
-    /// Numbers below the highest that are not in use.
-    free: Vec<u32>,
-}
-
-#[derive(Debug, Clone)]
-struct Name {
-    number: u32,
-    /// How often the text is in use.
-    uses: u32,
-}
-
-impl Names {
-    fn number(&self, name: &str) -> Option<u32> {
-        self.named.get(name).map(|name| name.number)
-    }
-
-    /// Adds one use of a text, and returns its number. `share` makes the key of a new one.
-    fn take(&mut self, name: &str, share: impl FnOnce() -> Arc<str>) -> u32 {
-        if let Some(name) = self.named.get_mut(name) {
-            name.uses += 1;
-            return name.number;
-        }
-        let highest = || u32::try_from(self.named.len() + 1).unwrap_or(u32::MAX);
-        let number = self.free.pop().unwrap_or_else(highest);
-        self.named.insert(share(), Name { number, uses: 1 });
-        number
-    }
-
-    /// Forgets one use.
-    fn release(&mut self, text: &str) {
-        let Some(name) = self.named.get_mut(text) else { return };
-        name.uses -= 1;
-        if name.uses == 0 {
-            self.free.push(name.number);
-            self.named.remove(text);
-        }
-    }
-
-    #[cfg(test)]
-    fn name(&self, number: u32) -> &str {
-        self.named.iter().find(|(_, name)| name.number == number).map(|(text, _)| text).unwrap()
     }
 }

@@ -1,12 +1,14 @@
 //! The router finds what a linear scan finds, also within a window and after changes.
 
 use super::*;
+use crate::parsed_filters::subject;
 use delivery::{
     scope::{Audience, Scope},
     snapshot::Snapshot,
     subscription::Ordering,
 };
 use event_type::{Pattern, is_reserved};
+use path_filter::PathFilter;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -25,7 +27,7 @@ fn event(event_type: &str, xid: u64, subscription_id: Option<i64>) -> Event {
 
 fn route(router: &Router, event: &Event) -> Vec<i64> {
     let mut matched = vec![99];
-    router.route(event, &mut matched);
+    router.route_revised(&Revisions::default(), event, None, &mut matched);
     assert_eq!(matched.remove(0), 99, "what was there stays");
     matched
 }
@@ -90,7 +92,7 @@ fn within_a_window_an_event_meets_the_patterns_of_its_moment() {
         let at = |id: i64| {
             let mut matched = vec![99];
             let event = Event { id, event_type: "a.x".into(), ..Event::sample(id) };
-            end.route_revised(&revisions, &event, &mut matched);
+            end.route_revised(&revisions, &event, None, &mut matched);
             matched.split_off(1)
         };
         assert_eq!(at(9), [1, 2, 3]);
@@ -141,7 +143,7 @@ fn within_a_window_origins_and_filters_are_those_of_the_moment() {
         for other in ["a", "b", "c"] {
             let event = Event { id, origin: Some(other.into()), ..Event::sample(id) };
             let mut matched = Vec::new();
-            end.route_revised(&revisions, &event, &mut matched);
+            end.route_revised(&revisions, &event, None, &mut matched);
             assert_eq!(matched.is_empty(), other == origin, "event {id} from {other}");
             assert_eq!(end.filter(&revisions, &event, 1).map(|filter| &**filter), filter);
         }
@@ -175,7 +177,7 @@ fn within_a_window_an_event_meets_owner_and_scope_of_its_moment() {
     let gets = |id, owner: &str, event_type: &str| {
         let mut matched = Vec::new();
         let event = Event { owner: Some(owner.into()), ..event(event_type, 10, None) };
-        end.route_revised(&revisions, &Event { id, ..event }, &mut matched);
+        end.route_revised(&revisions, &Event { id, ..event }, None, &mut matched);
         !matched.is_empty()
     };
     let at = |id| ["a", "b", "c"].map(|owner| gets(id, owner, "a.x"));
@@ -202,6 +204,89 @@ fn one_owner_among_many_is_found() {
     assert_eq!(route(&router, &of("stranger", "a.b")), [] as [i64; 0]);
     assert_eq!(route(&router, &event("a.b", 10, None)), [] as [i64; 0]);
     assert_eq!(route(&router, &event("webhook.ping", 10, Some(9))), [9]);
+}
+
+#[test]
+fn one_value_among_many_is_found() {
+    let needing = |id: i64| Subscription {
+        filter: Some(format!("($.\"data\".\"tenant\" == {id})").into()),
+        ..Subscription::sample(id)
+    };
+    let router = Router::new((1..=1000).map(|id| (id, Arc::new(needing(id)))).collect());
+    let event = |payload: &'static str| Event { payload: payload.as_bytes().into(), ..Event::sample(1) };
+    let routed = |payload| looked_up(&router, &Revisions::default(), &event(payload));
+    assert_eq!(routed(r#"{"tenant": 7.0}"#), [7]);
+    assert_eq!(routed(r#"{"tenant": [7, 9, "8", 7]}"#), [7, 9]);
+    assert_eq!(routed(r#"{"tenant": "7"}"#), [] as [i64; 0]);
+    assert_eq!(routed(r#"{"tenant": 1e5000}"#).len(), 1000, "Postgres decides");
+    let targeted = Event { subscription_id: Some(9), ..event(r#"{"tenant": 7}"#) };
+    assert_eq!(looked_up(&router, &Revisions::default(), &targeted), [9], "no filter applies");
+}
+
+#[test]
+fn within_a_window_a_value_is_that_of_the_moment() {
+    let rule = |filter: &str| Rule {
+        patterns: [Pattern::All].into(),
+        exclude_origin: Box::default(),
+        filter: Some(filter.into()),
+        audience: None,
+    };
+    let (seven, eight) = ("$.data.a == 7", "$.data.a == 8");
+    let end: Subscriptions =
+        [(1, Arc::new(Subscription { filter: Some(eight.into()), ..Subscription::sample(1) }))].into();
+    let end = Router::new(end);
+    let changes = vec![Change { event_id: 10, subscription_id: 1, rule: rule(eight), previous: rule(seven) }];
+    let revisions = Revisions::new(&Subscriptions::new(), changes, end.subscriptions());
+    for (id, payload) in [(9, r#"{"a": 7}"#), (11, r#"{"a": 8}"#)] {
+        let event = Event { payload: payload.as_bytes().into(), ..Event::sample(id) };
+        assert_eq!(looked_up(&end, &revisions, &event), [1], "event {id}");
+    }
+}
+
+/// Routes with the values that filters need.
+fn looked_up(router: &Router, revisions: &Revisions, event: &Event) -> Vec<i64> {
+    let mut matched = Vec::new();
+    let document = Document::new(subject(event));
+    router.route_revised(revisions, event, Some(&document), &mut matched);
+    matched
+}
+
+/// Filters of all kinds: by value, and not.
+fn filters() -> impl Strategy<Value = Option<&'static str>> {
+    proptest::sample::select(vec![
+        None,
+        Some("$.a"),
+        Some("$.data.a == 1"),
+        Some("1 == $.data.a"),
+        Some("$.data.a == 2"),
+        Some("$.data.a == \"1\""),
+        Some("$.data.a == null"),
+        Some("$.data.a == true"),
+        Some("$.data.a != 1"),
+        Some("!($.data.a == 1)"),
+        Some("$.data.a == 1 || $.data.b == 1"),
+        Some("$.data.a == 1 && $.data.b.c == 2"),
+        Some("$.data.b.c == 1 && $.data.a > 0"),
+        Some("$ ?(@.data.b.c == 2)"),
+        Some("$.data ?(@.a == 1)"),
+        Some("$.data.a[*] == 2"),
+        Some("$.key == \"a\""),
+    ])
+}
+
+/// The payload of an event, with what filters compare.
+fn payloads() -> impl Strategy<Value = String> {
+    let scalar =
+        || proptest::sample::select(vec!["1", "1.0", "2", "\"1\"", "null", "true", "1e5000", "\"\\u0000\""]);
+    let value = prop_oneof![
+        4 => scalar().prop_map(str::to_owned),
+        2 => proptest::collection::vec(scalar(), 0..3).prop_map(|items| format!("[{}]", items.join(","))),
+        1 => Just("[[1]]".to_owned()),
+    ];
+    (value.clone(), value, any::<bool>()).prop_map(|(a, c, is_array)| {
+        let b = format!("{{\"c\": {c}}}");
+        if is_array { format!("{{\"a\": {a}, \"b\": [{b}]}}") } else { format!("{{\"a\": {a}, \"b\": {b}}}") }
+    })
 }
 
 fn audiences() -> impl Strategy<Value = (&'static str, Scope)> {
@@ -243,6 +328,34 @@ proptest! {
         }
     }
 
+    /// Looking values up leaves out only subscriptions whose filter rejects the event.
+    #[test]
+    fn what_is_left_out_is_rejected(
+        rows in proptest::collection::vec(
+            (audiences(), proptest::collection::vec("\\*|[ab]\\.(\\*|[ab])", 1..3), filters()), 0..20),
+        owner in proptest::option::of("[ab*]"),
+        payload in payloads(),
+        key in proptest::option::of("[ab]"),
+    ) {
+        let table: Subscriptions = rows.iter().zip(1..).map(|(((owner, scope), patterns, filter), id)| {
+            let patterns = patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect();
+            let (owner, scope, filter) = (Arc::from(*owner), *scope, filter.map(Arc::from));
+            (id, Arc::new(Subscription { owner, scope, patterns, filter, ..Subscription::sample(id) }))
+        }).collect();
+        let router = Router::new(table.clone());
+        let payload = payload.into_bytes().into();
+        let (owner, key) = (owner.as_deref().map(Box::from), key.as_deref().map(Box::from));
+        let event = Event { owner, key, payload, ..event("a.b", 10, None) };
+        let rejects = |id: &i64| {
+            let filter = table[id].filter.as_deref().and_then(PathFilter::parse);
+            filter.is_some_and(|filter| filter.matches(&Document::new(subject(&event))) == Some(false))
+        };
+        let (mut found, mut wanted) = (looked_up(&router, &Revisions::default(), &event), route(&router, &event));
+        wanted.retain(|id| !rejects(id));
+        found.retain(|id| !rejects(id));
+        prop_assert_eq!(found, wanted);
+    }
+
     /// The maps find the same subscriptions as a linear scan.
     #[test]
     fn agrees_with_a_linear_scan(
@@ -264,7 +377,7 @@ proptest! {
         steps in proptest::collection::vec(
             proptest::collection::vec(
                 (1i64..6, proptest::option::of((
-                    proptest::collection::vec("\\*|[ab]\\.(\\*|[ab])", 0..4), any::<bool>(), any::<bool>(),
+                    proptest::collection::vec("\\*|[ab]\\.(\\*|[ab])", 0..4), filters(), any::<bool>(),
                     audiences(),
                 ))),
                 0..4,
@@ -278,10 +391,10 @@ proptest! {
             let ids: BTreeSet<i64> = step.iter().map(|(id, _)| *id).collect();
             for (id, options) in step {
                 loaded.remove(&id);
-                let Some((patterns, has_filter, has_order, (owner, scope))) = options else { continue };
+                let Some((patterns, filter, has_order, (owner, scope))) = options else { continue };
                 loaded.insert(id, Arc::new(Subscription {
                     patterns: patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect(),
-                    filter: has_filter.then(|| "$.a".into()),
+                    filter: filter.map(Arc::from),
                     owner: owner.into(),
                     scope,
                     ordering: if has_order { Ordering::Key } else { Ordering::None },

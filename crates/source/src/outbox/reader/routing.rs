@@ -107,8 +107,11 @@ impl Reader {
         }
         let start = part.batch.targets.len();
         let mut targets = std::mem::take(&mut self.targets);
-        router.route_revised(revisions, &event, &mut targets);
-        self.filter.select(&event, (router, revisions), &mut targets, part, &mut self.filter_queue);
+        let document = self.filter.document(&event);
+        let of_filters = (&event, document.as_ref());
+        router.route_revised(revisions, &event, document.as_ref(), &mut targets);
+        self.filter.select(of_filters, (router, revisions), &mut targets, part, &mut self.filter_queue);
+        drop(document);
         let is_in_part = part.batch.targets.len() > start;
         if !targets.is_empty() || is_in_part {
             let message = Arc::new(Message::new(event, &self.budget));

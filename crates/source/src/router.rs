@@ -38,7 +38,7 @@ pub struct Router {
 
 impl Router {
     pub fn new(subscriptions: Subscriptions) -> Self {
-        let index = Index::new(subscriptions.values().map(|subscription| &**subscription));
+        let index = Index::new(subscriptions.values().map(|subscription| (&**subscription).into()));
         let mut router = Self { index, ..Self::default() };
         for subscription in subscriptions.values() {
             router.filters += usize::from(subscription.filter.is_some());
@@ -76,7 +76,7 @@ impl Router {
     }
 
     fn add(&mut self, id: i64, subscription: Arc<Subscription>) {
-        self.index.add(&subscription);
+        self.index.add((&*subscription).into());
         self.filters += usize::from(subscription.filter.is_some());
         self.ordered += usize::from(has_order(&subscription));
         self.subscriptions.insert(id, subscription);
@@ -86,7 +86,7 @@ impl Router {
         let Some(subscription) = self.subscriptions.remove(&id) else { return };
         self.filters -= usize::from(subscription.filter.is_some());
         self.ordered -= usize::from(has_order(&subscription));
-        self.index.remove(&subscription);
+        self.index.remove((&*subscription).into());
     }
 
     /// Reports whether any subscription has a filter.
@@ -167,20 +167,24 @@ impl Router {
         }
         let mut kept = matched.split_off(start);
         kept.retain(|id| !revisions.by_subscription.contains_key(id));
-        for id in revisions.by_subscription.keys() {
-            let names = revisions.then(*id, event.id).is_some_and(|rule| rule.names(event, is_internal));
-            if names && !self.subscriptions[id].created_snapshot.sees(event.xid) {
-                kept.push(*id);
+        revisions.index.find(event, is_internal, document, |id| {
+            let names = revisions.then(id, event.id).is_some_and(|rule| rule.names(event, is_internal));
+            if names && !self.subscriptions[&id].created_snapshot.sees(event.xid) {
+                kept.push(id);
             }
-        }
-        kept.sort_unstable();
+        });
         matched.append(&mut kept);
+        matched[start..].sort_unstable();
+        dedup(matched, start);
     }
 }
 
 /// Removes duplicates from the sorted ids from `start` on. A subscription may match by several
 /// patterns.
 fn dedup(ids: &mut Vec<i64>, start: usize) {
+    if ids.len() == start {
+        return;
+    }
     let mut kept = start + 1;
     for at in start + 1..ids.len() {
         if ids[at] != ids[kept - 1] {

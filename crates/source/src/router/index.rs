@@ -26,6 +26,28 @@ const ALL: &str = "*";
 /// Audience, pattern, subscription.
 type Entry = (u32, u32, i64);
 
+/// What a subscription selects.
+#[derive(Debug, Clone, Copy)]
+pub struct Selection<'a> {
+    pub subscription_id: i64,
+    pub owner: &'a Arc<str>,
+    pub scope: Scope,
+    pub patterns: &'a [Pattern],
+    pub filter: Option<&'a str>,
+}
+
+impl<'a> From<&'a Subscription> for Selection<'a> {
+    fn from(subscription: &'a Subscription) -> Self {
+        Self {
+            subscription_id: subscription.id,
+            owner: &subscription.owner,
+            scope: subscription.scope,
+            patterns: &subscription.patterns,
+            filter: subscription.filter.as_deref(),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default, Clone)]
 pub struct Index {
@@ -37,62 +59,63 @@ pub struct Index {
 }
 
 impl Index {
-    pub fn new<'a>(subscriptions: impl Iterator<Item = &'a Subscription>) -> Self {
+    pub fn new<'a>(selections: impl Iterator<Item = Selection<'a>>) -> Self {
         let mut index = Self::default();
         let mut entries = Vec::new();
-        for subscription in subscriptions {
-            index.name(subscription, |entry| entries.push(entry));
+        for selection in selections {
+            index.name(selection, |entry| entries.push(entry));
         }
         // This makes full nodes, which take two thirds of the memory.
         index.entries = entries.into_iter().collect();
         index
     }
 
-    pub fn add(&mut self, subscription: &Subscription) {
+    pub fn add(&mut self, selection: Selection<'_>) {
         let mut entries = std::mem::take(&mut self.entries);
-        self.name(subscription, |entry| {
+        self.name(selection, |entry| {
             entries.insert(entry);
         });
         self.entries = entries;
     }
 
     /// Calls `each` with the entries of a subscription that is added.
-    fn name(&mut self, subscription: &Subscription, mut each: impl FnMut(Entry)) {
-        let owner = &subscription.owner;
-        let audience = match subscription.scope {
+    fn name(&mut self, selection: Selection<'_>, mut each: impl FnMut(Entry)) {
+        let Selection { subscription_id, owner, scope, patterns, filter } = selection;
+        let audience = match scope {
             Scope::All => EVERYTHING,
             Scope::Own => self.owners.take(owner, || Arc::clone(owner)),
         };
-        let needed = needs(subscription.filter.as_deref());
-        for text in subscription.patterns.iter().map(text) {
+        let needed = needs(filter);
+        for text in patterns.iter().map(text) {
             let pattern = self.patterns.take(text, || text.into());
             match &needed {
-                Some(needed) => self.by_value.add(audience, pattern, needed, subscription.id),
-                None => each((audience, pattern, subscription.id)),
+                Some(needed) => self.by_value.add(audience, pattern, needed, subscription_id),
+                None => each((audience, pattern, subscription_id)),
             }
         }
     }
 
     /// Removes a subscription that was added as it is.
-    pub fn remove(&mut self, subscription: &Subscription) {
-        let audience = match subscription.scope {
+    pub fn remove(&mut self, selection: Selection<'_>) {
+        let Selection { subscription_id, owner, scope, patterns, filter } = selection;
+        let audience = match scope {
             Scope::All => Some(EVERYTHING),
-            Scope::Own => self.owners.number(&subscription.owner),
+            Scope::Own => self.owners.number(owner),
         };
-        let needed = needs(subscription.filter.as_deref());
-        for text in subscription.patterns.iter().map(text) {
+        let needed = needs(filter);
+        for text in patterns.iter().map(text) {
             if let (Some(audience), Some(pattern)) = (audience, self.patterns.number(text)) {
                 match &needed {
-                    Some(needed) => self.by_value.remove(audience, pattern, needed, subscription.id),
+                    Some(needed) => self.by_value.remove(audience, pattern, needed, subscription_id),
                     None => {
-                        self.entries.remove(&(audience, pattern, subscription.id));
+                        self.entries.remove(&(audience, pattern, subscription_id));
                     }
                 }
             }
             self.patterns.release(text);
         }
-        if subscription.scope == Scope::Own {
-            self.owners.release(&subscription.owner);
+        if scope == Scope::Own {
+            self.owners.release(owner);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The rules of subscriptions within a window. Pure.
 
+use super::index::{Index, Selection};
 use delivery::{
     event::Event,
     scope::{Audience, InternalTypes},
@@ -29,6 +30,13 @@ impl Rule {
         }
     }
 
+    /// Returns what the rule selects, if its audience is known.
+    fn selection(&self, subscription_id: i64) -> Option<Selection<'_>> {
+        let Audience { owner, scope } = self.audience.as_ref()?;
+        let (scope, filter) = (*scope, self.filter.as_deref());
+        Some(Selection { subscription_id, owner, scope, patterns: &self.patterns, filter })
+    }
+
     /// Reports whether owner, pattern and origin match. Postgres evaluates the filter.
     pub(super) fn names(&self, event: &Event, is_internal: bool) -> bool {
         let is_excluded = |origin: &str| self.exclude_origin.iter().any(|excluded| **excluded == *origin);
@@ -47,6 +55,8 @@ pub struct Revisions {
     /// By subscription: the first event that each rule applies to, ascending. The first rule
     /// applies from the start.
     pub(super) by_subscription: BTreeMap<i64, Vec<(i64, Rule)>>,
+    /// The subscriptions by each of their rules.
+    pub(super) index: Index,
     /// Types that were internal at a point of the window. They count as internal in all of it.
     pub(super) internal: InternalTypes,
 }
@@ -84,7 +94,11 @@ impl Revisions {
                 revisions.iter().any(|(_, rule)| *rule != end)
             })
         });
-        Self { by_subscription, internal: InternalTypes::new() }
+        let selections = by_subscription
+            .iter()
+            .flat_map(|(id, rules)| rules.iter().filter_map(|(_, rule)| rule.selection(*id)));
+        let index = Index::new(selections);
+        Self { index, by_subscription, internal: InternalTypes::new() }
     }
 
     /// Reports whether no subscription had another rule within the window.

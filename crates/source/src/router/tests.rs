@@ -356,6 +356,61 @@ proptest! {
         prop_assert_eq!(found, wanted);
     }
 
+    /// Within a window, the index finds the subscriptions whose rule of the moment matches.
+    #[test]
+    fn agrees_with_a_linear_scan_over_rules(
+        rows in proptest::collection::vec((audiences(), "\\*|[ab]\\.(\\*|[ab])"), 1..8),
+        changes in proptest::collection::vec(
+            (1i64..8, proptest::option::of(audiences()), "\\*|[ab]\\.(\\*|[ab])", filters()), 0..12),
+        owner in proptest::option::of("[ab*]"),
+        event_type in "[ab]\\.[ab]",
+        is_internal in any::<bool>(),
+    ) {
+        let audience = |(owner, scope): (&str, Scope)| Audience { owner: owner.into(), scope };
+        let patterns = |text: &str| -> Arc<[Pattern]> { [Pattern::parse(text).unwrap()].into() };
+        let mut rules: Vec<Rule> = rows.iter().map(|(of, pattern)| Rule {
+            patterns: patterns(pattern),
+            exclude_origin: Box::default(),
+            filter: None,
+            audience: Some(audience(*of)),
+        }).collect();
+        let table = |rules: &[Rule]| -> Subscriptions {
+            let row = |(id, rule): (i64, &Rule)| {
+                let Rule { patterns, filter, .. } = rule.clone();
+                let Audience { owner, scope } = rule.audience.clone().unwrap();
+                (id, Arc::new(Subscription { patterns, filter, owner, scope, ..Subscription::sample(id) }))
+            };
+            (1..).zip(rules).map(row).collect()
+        };
+        let before = table(&rules);
+        let changes = (10..).step_by(10).zip(changes).filter_map(|(event_id, (id, of, pattern, filter))| {
+            let rule = rules.get_mut(usize::try_from(id - 1).unwrap())?;
+            let previous = rule.clone();
+            rule.patterns = patterns(&pattern);
+            rule.filter = filter.map(Arc::from);
+            if let Some(of) = of {
+                rule.audience = Some(audience(of));
+            }
+            Some(Change { event_id, subscription_id: id, rule: rule.clone(), previous })
+        });
+        let changes: Vec<Change> = changes.collect();
+        let end = Router::new(table(&rules));
+        let internal: InternalTypes = is_internal.then(|| event_type.as_str().into()).into_iter().collect();
+        let revisions = Revisions::new(&before, changes, end.subscriptions()).with_internal(internal);
+        for id in (5..130).step_by(10) {
+            let owner = owner.as_deref().map(Box::from);
+            let event = Event { id, owner, ..event(&event_type, 10, None) };
+            let mut found = Vec::new();
+            end.route_revised(&revisions, &event, None, &mut found);
+            let matches = |(at, rule): (&i64, &Rule)| {
+                revisions.then(*at, id).unwrap_or(rule).names(&event, is_internal)
+            };
+            let ids: Vec<i64> = (1..).take(rules.len()).collect();
+            let wanted = ids.iter().zip(&rules).filter(|pair| matches(*pair)).map(|(id, _)| *id);
+            prop_assert_eq!(found, wanted.collect::<Vec<_>>());
+        }
+    }
+
     /// The maps find the same subscriptions as a linear scan.
     #[test]
     fn agrees_with_a_linear_scan(

@@ -141,7 +141,7 @@ async fn work(world: &World) {
         "/v1/events?limit=50",
         "/metrics",
     ] {
-        // Plans of all nested statements are logged, so a busy machine may take longer than allowed.
+        // Postgres logs the plans of all nested statements. A busy machine may exceed the limit.
         admin.until(path, 200, "").await;
     }
     admin.until(&format!("/v1/deliveries?subscription={failing}&limit=5"), 200, "").await;

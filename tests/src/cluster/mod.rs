@@ -8,6 +8,7 @@ mod database;
 mod origin;
 mod recovery;
 mod system;
+mod template;
 
 use crate::{
     clock::Clock,
@@ -160,13 +161,7 @@ impl Cluster {
         if let Some(Account(uid, gid)) = account {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).expect("root may chown");
         }
-        let mut initdb = Command::new(bin.join("initdb"));
-        // The default for checksums depends on the version.
-        initdb.args(["--no-sync", "-k", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"]);
-        initdb.arg(dir.path().join("data")).current_dir(dir.path());
-        Account::apply(account, &mut initdb);
-        let done = initdb.output().expect("initdb can be started");
-        assert!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr));
+        template::create(&bin, account, &dir.path().join("data"));
         let port = free_port();
         let settings = settings.iter().map(|&s| s.to_owned()).collect();
         Self {

@@ -5,7 +5,7 @@
 #
 # usage: scripts/bench_against.sh REVISION [PART…]     parts as for scripts/bench.sh
 #   BENCH_TURNS      how often each side runs (default: 5); the ratio compares the medians
-#   BENCH_PROFILE    cargo profile of both sides (default: release; quick: no whole-program optimisation)
+#   BENCH_PROFILE    cargo profile of both sides (default: release; quick: mostly not optimised)
 #   BENCH_BEFORE     a work tree of REVISION (default: target/bench_against, which is created)
 # Sizes as for scripts/bench.sh. Results: bench-out/against/.
 set -euo pipefail

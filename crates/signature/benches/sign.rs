@@ -1,7 +1,7 @@
 //! What one signature costs. The daemon signs once for each attempt, and little else of it takes
 //! more time.
 //!
-//! `cargo bench -p webhook_signature --profile release`: nanoseconds for each, the best of twenty
+//! `cargo bench -p webhook_signature`: nanoseconds for each, the best of twenty
 //! rounds.
 
 use std::{hint::black_box, time::Instant};

@@ -2,7 +2,7 @@
 //! for many requests at once to a receiver that offers HTTP/2. docs/ARCHITECTURE.md has the
 //! results.
 //!
-//! Run it with `cargo bench --profile release -p webhookd_sender`. The receiver of the first part is
+//! Run it with `cargo bench -p webhookd_sender`. The receiver of the first part is
 //! a process of its own, so that the CPU time of this process is the client's.
 
 mod legacy;

@@ -212,17 +212,17 @@ pub fn cpu_of(pid: i32) -> Duration {
 }
 
 /// Returns a process's niceness (nice(2)), and that of its session if the kernel groups processes
-/// by session (autogroup).
+/// by session (autogroup). Returns `None` if it has ended.
 ///
 /// # Panics
-/// If it has ended.
-pub fn niceness_of(pid: i32) -> (i32, Option<i32>) {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is alive");
+/// If the kernel's text has another form.
+pub fn niceness_of(pid: i32) -> Option<(i32, Option<i32>)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // After the name in parentheses: state is field 3, nice 19.
     let own = stat[stat.rfind(')').expect("a name") + 2..].split(' ').nth(16).expect("a field");
     let session = std::fs::read_to_string(format!("/proc/{pid}/autogroup")).ok();
     let of_session = session.and_then(|text| text.trim().rsplit(' ').next()?.parse().ok());
-    (own.parse().expect("a number"), of_session)
+    Some((own.parse().expect("a number"), of_session))
 }
 
 impl Drop for Process {

@@ -85,10 +85,11 @@ async fn a_slow_statement_delays_no_other_request() {
         let waits = "select exists (select from pg_stat_activity where usename = 'daemon' and wait_event_type = 'Lock')";
         world.database.until(waits, PATIENCE).await;
         let began = Instant::now();
-        for _ in 0..10 {
+        // Few, because the waiting statement has a time limit of two seconds.
+        for _ in 0..4 {
             assert_eq!(admin.get("/v1/subscriptions", &clerk).await.status, 200);
         }
-        assert!(began.elapsed() >= 10 * TURN, "each has waited for its turn: {:?}", began.elapsed());
+        assert!(began.elapsed() >= 4 * TURN, "each has waited for its turn: {:?}", began.elapsed());
         assert_eq!(world.database.text(waits).await.as_deref(), Some("t"), "it waits still");
         holder.batch_execute("rollback").await.expect("it holds the lock");
     };
@@ -107,7 +108,7 @@ async fn its_sessions_stand_back() {
     // The test's own session is not counted.
     let watcher = world.database.client().await;
     // The niceness that the whole run started with, as in `nice make test`.
-    let (started_with, _) = niceness_of(std::process::id().cast_signed());
+    let (started_with, _) = niceness_of(std::process::id().cast_signed()).expect("this process is alive");
     let lowered = started_with.max(10);
     // The kernel may postpone the change; every request and every poll asks again.
     let mut asks = interval(Duration::from_millis(100));
@@ -116,7 +117,9 @@ async fn its_sessions_stand_back() {
             asks.tick().await;
             assert_eq!(admin.get("/v1/subscriptions", &ops).await.status, 200);
             let sessions = watcher.query(SESSIONS, &[]).await.expect("they are listed");
-            let sessions: Vec<_> = sessions.iter().map(|row| niceness_of(row.get(0))).collect();
+            let sessions: Option<Vec<_>> = sessions.iter().map(|row| niceness_of(row.get(0))).collect();
+            // One has ended meanwhile.
+            let Some(sessions) = sessions else { continue };
             let is_lowered =
                 |(own, session): &&(i32, Option<i32>)| *own == lowered && session.is_none_or(|of| of == 10);
             let nice = sessions.iter().filter(is_lowered).count();

@@ -130,6 +130,8 @@ async fn furnished() -> (World, Admin, Vec<String>) {
             PATIENCE,
         )
         .await;
+    // Without events that may still get deliveries, a slow search has no next page.
+    world.database.until("select not exists (select from webhook.beyond_checkpoint)", PATIENCE).await;
     client
         .execute("update webhook.attempt set response = $1 || repeat('A', 3000), error = $1 where subscription_id = $2", &[&hostile, &id])
         .await

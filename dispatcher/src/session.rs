@@ -214,12 +214,15 @@ impl Session {
         let mut pipeline = Pipeline::start(parts, settings, sender);
         let lost = tokio::select! {
             () = shutdown.cancelled() => None,
-            // An update renames the leader's lock, and the reader may notice first.
-            error = pipeline.reader_ended() =>
-                Some(if is_updated(&control, schema).await { Error::Updated } else { error }),
+            error = pipeline.reader_ended() => Some(error),
             () = link_ended.cancelled() => Some(Error::ConnectionLost),
             () = updated(&control, schema) => Some(Error::Updated),
             error = left_behind(&settings.database, &history) => Some(error),
+        };
+        // An update renames the leader's lock and replaces functions, and any task may notice first.
+        let lost = match lost {
+            Some(_) if is_updated(&control, schema).await => Some(Error::Updated),
+            lost => lost,
         };
         let drain_timeout = if lost.is_none() { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
         let LedgerEnd { mut unwritten, locked, error } = pipeline.end(drain_timeout, lost.is_none()).await;

@@ -184,6 +184,11 @@ struct Step<'a> {
 
 impl Step<'_> {
     /// Returns the matching events, and the position that the step has reached. `None` at the end.
+    async fn take(&self, work: &mut Work, sees_all: bool) -> Result<Option<(Vec<Placed>, Cursor)>, Problem> {
+        if sees_all { self.all(work).await } else { self.owned(work).await }
+    }
+
+    /// The events of all owners.
     async fn all(&self, work: &mut Work) -> Result<Option<(Vec<Placed>, Cursor)>, Problem> {
         let EventFilter { event_type, key, since, until, .. } = self.filter;
         let sql = format!(include_str!("sql/events_page.sql"), columns = COLUMNS, look = self.look);
@@ -227,8 +232,7 @@ pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, 
     loop {
         look = looks.next().unwrap_or(look);
         let wanted = rows - i64::try_from(items.len()).unwrap_or(rows);
-        let step = Step { filter, from, look, wanted };
-        let found = if sees_all { step.all(work).await? } else { step.owned(work).await? };
+        let found = Step { filter, from, look, wanted }.take(work, sees_all).await?;
         let Some((found, end)) = found else { return Ok(Page { items, next: None }) };
         let mut full_at = None;
         for placed in found {
@@ -243,7 +247,8 @@ pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, 
         }
         from = end;
         if began.elapsed() > LOOK_TIME {
-            return Ok(Page { items, next: Some(end.to_string()) });
+            let rest = Step { filter, from, look: 1, wanted: 1 }.take(work, sees_all).await?;
+            return Ok(Page { items, next: rest.map(|_| end.to_string()) });
         }
     }
 }

@@ -121,7 +121,7 @@ async fn when_the_receiver_is_gone() {
 async fn when_the_daemon_is_killed_meanwhile() {
     let world = World::new().await;
     world.subscribe("/ok").await;
-    let id = world.subscribe_with("/status/503", "retry => array_fill(interval '300 ms', '{20}')").await;
+    let id = world.subscribe_with("/status/503", "retry => array_fill(interval '300 ms', '{50}')").await;
     let daemon = Daemon::start(&world.database).await;
     world.insert_orders(1, 100).await;
     world

@@ -219,7 +219,7 @@ impl Session {
             () = updated(&control, schema) => Some(Error::Updated),
             error = left_behind(&settings.database, &history) => Some(error),
         };
-        // An update renames the leader's lock and replaces functions, and any task may notice first.
+        // An update renames the leader's lock and replaces functions. Any task may notice first.
         let lost = match lost {
             Some(_) if is_updated(&control, schema).await => Some(Error::Updated),
             lost => lost,

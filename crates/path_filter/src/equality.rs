@@ -16,13 +16,13 @@ pub struct MemberPath(Arc<Path>);
 
 /// A string, number or boolean value, or null.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Scalar(pub(crate) Literal);
+pub struct Constant(pub(crate) Literal);
 
 impl PathFilter {
     /// Returns a path and a value which it must have in every document that the filter accepts.
     /// Returns `None` if the filter has no such form. Of several, the longest path is the most
     /// selective one, supposedly.
-    pub fn equality(&self) -> Option<(MemberPath, Scalar)> {
+    pub fn equality(&self) -> Option<(MemberPath, Constant)> {
         let condition = match &self.0 {
             Kind::Condition(condition) => condition,
             // The document is an object, so `@` is the document.
@@ -35,7 +35,7 @@ impl PathFilter {
     }
 }
 
-fn equality(condition: &Condition) -> Option<(MemberPath, Scalar)> {
+fn equality(condition: &Condition) -> Option<(MemberPath, Constant)> {
     match condition {
         // If one side is false, the other one does not matter, even if it is unknown.
         Condition::And(one, other) => [one, other]
@@ -46,7 +46,7 @@ fn equality(condition: &Condition) -> Option<(MemberPath, Scalar)> {
         | Condition::Compare(Operand::Literal(value), Comparison::Equal, Operand::Path(path)) => {
             let is_plain = path.steps.iter().all(|step| matches!(step, Step::Member(_)));
             let path = || Path { is_from_root: true, steps: path.steps.clone() };
-            is_plain.then(|| (MemberPath(Arc::new(path())), Scalar(value.clone())))
+            is_plain.then(|| (MemberPath(Arc::new(path())), Constant(value.clone())))
         }
         _ => None,
     }
@@ -55,7 +55,7 @@ fn equality(condition: &Condition) -> Option<(MemberPath, Scalar)> {
 impl MemberPath {
     /// Returns the values that a comparison with this path compares. Returns `None` if they are not
     /// certain.
-    pub fn values(&self, document: &Document<'_>) -> Option<Vec<Scalar>> {
+    pub fn values(&self, document: &Document<'_>) -> Option<Vec<Constant>> {
         let root = match document.root() {
             Root::Json(root) => root,
             Root::NotJsonb => return Some(Vec::new()),

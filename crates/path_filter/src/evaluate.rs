@@ -154,9 +154,9 @@ impl<'d, 'a> Evaluation<'d, 'a> {
     }
 
     /// Returns the scalars that a comparison with a path from the document compares.
-    pub fn scalars(&mut self, path: &Path) -> Option<Vec<crate::Scalar>> {
+    pub fn scalars(&mut self, path: &Path) -> Option<Vec<crate::Constant>> {
         let constant = |item| {
-            Some(crate::Scalar(match scalar(item) {
+            Some(crate::Constant(match scalar(item) {
                 Scalar::Null => Literal::Null,
                 Scalar::Bool(value) => Literal::Bool(value),
                 Scalar::Number(value) => Literal::Number(value.clone()),

@@ -13,7 +13,7 @@
 //!   path can contain `[*]` and a condition in `?(…)`. Other paths are not parsed, and Postgres
 //!   evaluates them.
 //! * A [`Subject`] is the event as a filter sees it, and a [`Document`] is the parsed subject.
-//! * Many filters need one [`Scalar`] at a [`MemberPath`]: [`PathFilter::equality`].
+//! * Many filters need one [`Constant`] at a [`MemberPath`]: [`PathFilter::equality`].
 //!
 //! # The rule
 //!
@@ -34,7 +34,7 @@ mod number;
 mod parse;
 
 pub use document::{Document, Subject};
-pub use equality::{MemberPath, Scalar};
+pub use equality::{Constant, MemberPath};
 
 use evaluate::{Evaluation, Truth};
 use number::Number;

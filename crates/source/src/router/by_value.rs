@@ -5,7 +5,7 @@
 //! decides no filter.
 
 use super::names::Names;
-use path_filter::{Document, MemberPath, PathFilter, Scalar};
+use path_filter::{Constant, Document, MemberPath, PathFilter};
 use std::collections::{BTreeSet, HashMap};
 
 /// Audience, pattern, path, value, subscription.
@@ -16,18 +16,18 @@ type Entry = (u32, u32, u32, u32, i64);
 pub struct ByValue {
     paths: Names<MemberPath>,
     path_of: HashMap<u32, MemberPath>,
-    values: Names<Scalar>,
+    values: Names<Constant>,
     entries: BTreeSet<Entry>,
 }
 
 /// Returns what a filter needs at least, if it can be looked up.
-pub fn needs(filter: Option<&str>) -> Option<(MemberPath, Scalar)> {
+pub fn needs(filter: Option<&str>) -> Option<(MemberPath, Constant)> {
     PathFilter::parse(filter?)?.equality()
 }
 
 impl ByValue {
     /// Adds a subscription. One with several patterns is added for each.
-    pub fn add(&mut self, audience: u32, pattern: u32, (path, value): &(MemberPath, Scalar), id: i64) {
+    pub fn add(&mut self, audience: u32, pattern: u32, (path, value): &(MemberPath, Constant), id: i64) {
         let number = self.paths.take(path, || path.clone());
         self.path_of.entry(number).or_insert_with(|| path.clone());
         let value = self.values.take(value, || value.clone());
@@ -35,7 +35,7 @@ impl ByValue {
     }
 
     /// Removes a subscription that was added so.
-    pub fn remove(&mut self, audience: u32, pattern: u32, (path, value): &(MemberPath, Scalar), id: i64) {
+    pub fn remove(&mut self, audience: u32, pattern: u32, (path, value): &(MemberPath, Constant), id: i64) {
         let (Some(number), Some(of_value)) = (self.paths.number(path), self.values.number(value)) else {
             return;
         };

@@ -9,7 +9,7 @@ use path_filter::{Constant, Document, MemberPath, PathFilter};
 use std::collections::{BTreeSet, HashMap};
 
 /// Audience, pattern, path, value, subscription.
-type Entry = (u32, u32, u32, u32, i64);
+type ValueEntry = (u32, u32, u32, u32, i64);
 
 /// See the module. Audiences and patterns are numbers of the index.
 #[derive(Debug, Default, Clone)]
@@ -17,7 +17,7 @@ pub struct ByValue {
     paths: Names<MemberPath>,
     path_of: HashMap<u32, MemberPath>,
     values: Names<Constant>,
-    entries: BTreeSet<Entry>,
+    entries: BTreeSet<ValueEntry>,
 }
 
 /// Returns what a filter needs at least, if it can be looked up.

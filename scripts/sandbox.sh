@@ -34,6 +34,9 @@ if [ ! -x "$copy_bin/postgres" ] || [ "$bindir/postgres" -nt "$copy_bin/postgres
     touch "$copy_bin/postgres"
 fi
 
+# The tests create this again (tests/src/cluster/template.rs). The server would refuse the
+# permissions that are set below.
+rm -rf "$copy_bin"/e2e-template*
 rm -f "$dir$sharedir"/extension/pg_webhook--*.sql
 export PATH="$PWD/.tools/bin:$PATH"
 export PGRX_PG_CONFIG_PATH=$copy_bin/pg_config

@@ -73,7 +73,6 @@ fi
 # cargo-pgrx writes the extension's SQL. It must have the version of the pgrx crate.
 pgrx=$(sed -nE 's/^pgrx = "=([0-9.]+)".*/\1/p' extension/Cargo.toml)
 if [ "$(PATH="$PWD/.tools/bin:$PATH" cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $pgrx" ]; then
-    say "installing cargo-pgrx $pgrx into .tools (about two minutes)"
-    # Without optimisation: it runs for seconds.
-    cargo install cargo-pgrx --version "$pgrx" --locked --debug --root .tools --quiet >&2
+    say "installing cargo-pgrx $pgrx into .tools (about four minutes)"
+    cargo install cargo-pgrx --version "$pgrx" --locked --root .tools --quiet >&2
 fi

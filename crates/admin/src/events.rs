@@ -184,6 +184,7 @@ struct Step<'a> {
 
 impl Step<'_> {
     /// Returns the matching events, and the position that the step has reached. `None` at the end.
+    /// The view for owners decides for callers that do not see all.
     async fn take(&self, work: &mut Work, sees_all: bool) -> Result<Option<(Vec<Placed>, Cursor)>, Problem> {
         if sees_all { self.all(work).await } else { self.owned(work).await }
     }

@@ -10,6 +10,33 @@ use e2e::{
 use serde_json::{Value, json};
 use std::{path::Path, process::Command};
 
+/// A search may end for lack of time. It has a next page only if there is something left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_search_ends_where_the_rows_end() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    world.subscribe("/ok").await;
+    let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    world.insert_orders(1, 1).await;
+    world.receiver.wait_for("/ok", 1, PATIENCE).await;
+    let is_passed = "select not exists (select from webhook.beyond_checkpoint)
+        and exists (select from webhook.delivery where state = 'delivered' and sequence > 1)";
+    world.database.until(is_passed, PATIENCE).await;
+    // The filter of the request takes longer than a search may.
+    let slow = "create or replace function webhook.pattern_matches(events text[], type text) returns boolean
+        language plpgsql immutable parallel safe as $$ begin
+            if pattern_matches.type = 'order.created' then perform pg_sleep(1); end if;
+            return pattern_matches.events = array[pattern_matches.type];
+        end $$";
+    world.database.run(slow).await;
+    for path in ["/v1/events?type=order.created", "/v1/deliveries?type=order.created"] {
+        let page = admin.ask("GET", path, None, &[], None).await;
+        let page = page.json();
+        assert_eq!(page["items"].as_array().map(Vec::len), Some(1), "{path}: {page}");
+        assert_eq!(page["next"], Value::Null, "{path}: {page}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_lives_through_it() {
     let world = World::new().await;

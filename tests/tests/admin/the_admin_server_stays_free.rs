@@ -85,11 +85,10 @@ async fn a_slow_statement_delays_no_other_request() {
         let waits = "select exists (select from pg_stat_activity where usename = 'daemon' and wait_event_type = 'Lock')";
         world.database.until(waits, PATIENCE).await;
         let began = Instant::now();
-        // Few, because the waiting statement has a time limit of two seconds.
-        for _ in 0..4 {
+        for _ in 0..10 {
             assert_eq!(admin.get("/v1/subscriptions", &clerk).await.status, 200);
         }
-        assert!(began.elapsed() >= 4 * TURN, "each has waited for its turn: {:?}", began.elapsed());
+        assert!(began.elapsed() >= 10 * TURN, "each has waited for its turn: {:?}", began.elapsed());
         assert_eq!(world.database.text(waits).await.as_deref(), Some("t"), "it waits still");
         holder.batch_execute("rollback").await.expect("it holds the lock");
     };
